@@ -1,0 +1,41 @@
+"""Captioning on photographs: MobileNetV2 (frozen, ImageNet) → soft-attention LSTM on Flickr8k.
+
+    python train.py --config=configs/captioning_flickr8k.py --config.data.path=DIR \
+        --config.model.encoder.weights=mobilenet_v2.npz --workdir=runs/f8k
+    python train.py --config=configs/captioning_flickr8k.py:smoke --config.data.path=DIR --workdir=W
+"""
+
+from configs.common import base, finish
+
+
+def get_config(arg: str = ""):
+    c = base()
+    c.total_steps = 4_500  # 12 epochs of 6,000 images
+    c.data = dict(
+        type="captions",
+        source="flickr8k",
+        path="",  # folder with Flickr8k_text/ and Flicker8k_Dataset/ (or its zip)
+        language="en",  # en | de | zh (then tokenizer="characters")
+        image_size=224,
+        batch_size=16,  # images, each with captions_per_image captions
+        captions_per_image=5,
+        max_len=18,
+        tokenizer="words",
+        min_count=5,
+        augment=True,
+        cached_views=4,  # encode once: full, mirrored, 2 crops; 0 = encode in every step
+        limit=0,
+        on_error="raise",  # skip: leave bad records out and report them
+    )
+    c.model = dict(
+        type="captioner",
+        encoder=dict(type="mobilenet_v2", weights=""),
+        decoder=dict(type="attention_lstm", width=384, dropout=0.5),
+    )
+    c.task = dict(type="captioning", frozen=("encoder/",), label_smoothing=0.1, length=20)
+    c.optim.lr = 1e-3
+    c.optim.warmup = 400
+    c.step.ema = 0.997
+    c.evals = dict(dev=dict(type="captions", split="dev", every=750, beam=1))
+    c.checkpoint.every = 750
+    return finish(c, arg)

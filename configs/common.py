@@ -1,0 +1,59 @@
+"""Defaults that every experiment shares, and the tiny form (`:smoke`) that the tests run.
+
+An experiment file starts from `base()`, changes values, and ends with `finish(c, arg)`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+    """Values that most experiments keep; the experiment file shows the rest."""
+    c = ConfigDict()
+    c.seed = 0
+    c.total_steps = 10_000
+    c.log_every = 20
+    c.mesh = dict(data=-1, fsdp=1, tensor=1)  # -1 = all devices that are left
+    c.data = ConfigDict()
+    c.model = ConfigDict()
+    c.task = ConfigDict()
+    c.optim = dict(
+        type="adamw",  # adamw | sgd | adafactor
+        lr=3e-4,
+        warmup=500,  # steps
+        schedule="cosine",  # cosine | linear | constant | rsqrt
+        clip=1.0,  # global gradient norm, 0 = off
+        weight_decay=0.01,  # on matrices only
+        lr_factors=(),  # ((path regex, factor), ...), first match wins: transfer learning
+    )
+    c.step = dict(
+        accum_steps=1,  # micro-batches per update; the result does not depend on it
+        ema=0.0,  # decay of the averaged parameters that evaluation uses, 0 = off
+        skip_nonfinite=False,  # True: leave a NaN step out and go on, instead of stopping
+    )
+    c.evals = ConfigDict()
+    c.checkpoint = dict(every=1_000, keep=2, best="dev/CIDEr-D")
+    c.writers = dict(tensorboard=True, wandb="")  # wandb = project name
+    return c
+
+
+def finish(c: ConfigDict, arg: str) -> ConfigDict:
+    """Locks the config; `arg` is what follows the colon in `--config=FILE:arg`."""
+    if arg == "smoke":
+        smoke(c)
+    elif arg:
+        raise ValueError(f"--config=FILE:{arg}: the only known argument is 'smoke'.")
+    return c.lock()
+
+
+def smoke(c: ConfigDict) -> None:
+    """The whole program end to end in well under a minute: few steps, narrow layers, few images."""
+    c.total_steps = 6
+    c.log_every = 2
+    c.optim.warmup = 2
+    c.checkpoint.every = 3
+    c.data.batch_size = 8
+    c.data.limit = 24
+    c.data.min_count = 1
+    for section in c.evals.values():
+        section.every = 3
+    c.model.decoder.width = 32

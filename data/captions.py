@@ -1,0 +1,320 @@
+"""Captioned images as NumPy batches: what tasks train on and evaluators read.
+
+`Captions(source="flickr8k", path=...)` works with any `data/<source>.py`. Training batches are an
+endless stream in which batch i depends on (seed, i) alone; evaluation is one ordered pass.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data import features, images, plan
+from data.source import Example, Problems, Source
+from data.tokenizer import Tokenizer
+
+ENDLESS = 2**40
+
+
+@dataclass(eq=False)
+class Split:
+    """One split: its examples, their captions as ids, and its feature cache when there is one."""
+
+    examples: list[Example]
+    table: plan.CaptionTable
+    views: tuple[int, ...] = (0,)
+    cache: features.FeatureFile | None = None
+
+
+class Captions:
+    """A data set of captioned images.
+
+    A batch is {"image": uint8 [B, H, W, 3] or "features": float16 [B, S, D], "tokens": int32
+    [B, N, T + 1] = BOS words EOS PAD.., "index": int32 [B] (position in the split, -1 = padding)}.
+
+    Args:
+      source, path: the file data/<source>.py that reads, and where the data lie.
+      buckets: caption lengths in words below max_len to which batches are padded; () = max_len.
+      tokenizer: "words", "characters", "bpe", or a vocabulary file (.json) saved by a run.
+      augment, flip: random crops and mirroring in training. Captions that say left or right are
+        never mirrored; set flip=False where other words depend on the side.
+      on_error: "raise" at a bad record, or "skip" (decodes every image once at the start).
+      limit: keep only so many examples of each split; 0 keeps all.
+      threads, prefetch: how many batches are made at once, and how many wait ready.
+      cached_views, cache_dir: see `cache_features`; 0 views = decode images at every step.
+
+    Raises: ValueError or FileNotFoundError, one sentence naming the config key or file:line.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        path: str = "",
+        image_size: int = 224,
+        batch_size: int = 16,
+        captions_per_image: int = 5,
+        max_len: int = 20,
+        buckets: Sequence[int] = (),
+        tokenizer: str = "words",
+        min_count: int = 5,
+        vocab_size: int = 8000,
+        augment: bool = True,
+        flip: bool = True,
+        on_error: str = "raise",
+        language: str = "en",
+        limit: int = 0,
+        threads: int = 2,
+        prefetch: int = 4,
+        cached_views: int = 0,
+        cache_dir: str = "",
+    ) -> None:
+        self.name = f"{source} {path}".strip()
+        self.image_size, self.batch_size, self.max_len = image_size, batch_size, max_len
+        self.captions_per_image, self.cached_views = captions_per_image, cached_views
+        self.buckets = _buckets(buckets, max_len)
+        self._threads, self._prefetch = threads, prefetch
+        self._cache_dir = Path(cache_dir) if cache_dir else features.default_folder() / "features"
+        problems = Problems(on_error)
+        found = _reader(source)(path, on_error=on_error, language=language)
+        if not any(found.splits.values()):
+            raise ValueError(f"data.path={path!r} ({source}) holds no examples; check its content")
+        splits = {
+            split: self._usable(split, examples[: limit or None], problems)
+            for split, examples in found.splits.items()
+        }
+        self.tokenizer = _tokenizer(tokenizer, splits, self.name, min_count, vocab_size)
+        self._splits = {}
+        for split, examples in splits.items():
+            views = _views(augment and split == "train", flip, cached_views)
+            table = plan.caption_table(examples, self.tokenizer, max_len, problems)
+            self._splits[split] = Split(*table, views)
+        self.skipped = [*found.skipped, *problems.skipped]
+
+    def _usable(self, split: str, examples: list[Example], problems: Problems) -> list[Example]:
+        """Without repeated ids and, when bad records are skipped, without undecodable images."""
+        kept = {}
+        for example in examples:
+            if example.image_id in kept:
+                problems.add(
+                    f'{example.origin}: the image id "{example.image_id}" occurs twice in the '
+                    f'split "{split}"; keep one of the two'
+                )
+            else:
+                kept[example.image_id] = example
+        if problems.on_error == "raise":
+            return list(kept.values())  # a bad image is named when its batch is made
+        with ThreadPoolExecutor(max(self._threads, 1)) as pool:
+            faults = list(pool.map(self._fault, kept.values()))
+        for fault in filter(None, faults):
+            problems.add(fault)
+        return [e for e, fault in zip(kept.values(), faults, strict=True) if not fault]
+
+    def _fault(self, example: Example) -> str:
+        try:
+            images.load(example.image, _named(example), self.image_size)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images in each split."""
+        return {name: len(split.examples) for name, split in self._splits.items()}
+
+    def describe(self) -> str:
+        """A few lines for the start of a run: counts, vocabulary, what was cut and left out."""
+        lines = [f"data        {self.name}"]
+        for name, split in self._splits.items():
+            captions = int(split.table.count.sum())
+            text = f"{captions:,} captions" if captions else "no captions"
+            cut = f", {split.table.cut:,} cut at {self.max_len} words" if split.table.cut else ""
+            cache = f", features {list(split.cache.shape)} cached" if split.cache else ""
+            lines.append(f"  {name:<10}{len(split.examples):,} images, {text}{cut}{cache}")
+        kind, size, key = self.tokenizer.kind, len(self.tokenizer), self.tokenizer.hash
+        lines.append(f"  vocabulary {size:,} {kind}, {key}")
+        if self.skipped:
+            lines.append(f"  left out   {len(self.skipped):,} bad records, first: {self.skipped[0]}")
+        return "\n".join(lines)
+
+    def _split(self, name: str) -> Split:
+        if name not in self._splits:
+            raise ValueError(
+                f'{self.name} has no split "{name}"; use one of {", ".join(self._splits)}'
+            )
+        if not self._splits[name].examples:
+            raise ValueError(f'the split "{name}" of {self.name} is empty; check its files')
+        return self._splits[name]
+
+    def batches(
+        self, split: str = "train", *, start: int = 0, seed: int, process: int = 0, processes: int = 1
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Endless training batches from step `start`; this host's block of each global batch.
+
+        Raises: ValueError for an unknown, empty or caption-less split, or a batch size that
+        `processes` does not divide; from the iterator, naming file and line, for a bad image.
+        """
+        part = self._split(split)
+        if not part.table.count.all():
+            raise ValueError(f'the split "{split}" of {self.name} has no captions to train on')
+        block = plan.host_block(self.batch_size, process, processes)
+        rows = plan.Plan(
+            part.table, seed, self.batch_size, self.captions_per_image, part.views, self.buckets
+        )
+
+        def make(i: int) -> dict[str, np.ndarray]:
+            step = rows.step(i)
+            index = step.index[block]
+            batch = self._look(part, index, step.view[block], step.seed[block])
+            batch["tokens"] = part.table.rows(step.captions[block], step.words)
+            batch["index"] = index.astype(np.int32)
+            return batch
+
+        return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
+
+    def one_pass(
+        self, split: str, batch_size: int = 0, process: int = 0, processes: int = 1
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The split once, in order, unaugmented; the last batch is padded with index -1."""
+        part, size = self._split(split), batch_size or self.batch_size
+        block, n = plan.host_block(size, process, processes), len(part.examples)
+
+        def make(i: int) -> dict[str, np.ndarray]:
+            index = np.arange(i * size, (i + 1) * size)[block]
+            index = np.where(index < n, index, -1)
+            batch = self._look(part, index, np.zeros_like(index), np.zeros_like(index))
+            chosen = part.table.leading(index, self.captions_per_image)
+            chosen = np.where(index[:, None] < 0, -1, chosen)
+            batch["tokens"] = part.table.rows(chosen, self.max_len)
+            batch["index"] = index.astype(np.int32)
+            return batch
+
+        return plan.stream(make, 0, -(-n // size), self._threads, self._prefetch)
+
+    def _look(
+        self, split: Split, index: np.ndarray, view: np.ndarray, seed: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """The images, or their cached features, of examples [B]; index -1 gives zeros."""
+        if split.cache is not None:
+            slot = np.searchsorted(split.views, view)
+            return {"features": split.cache.rows(slot, index)}
+        size = self.image_size
+        out = np.zeros((len(index), size, size, 3), np.uint8)
+        for row, i, k, s in zip(out, index, view, seed, strict=True):
+            if i >= 0:
+                example = split.examples[i]
+                row[...] = images.load(example.image, _named(example), size, int(k), int(s))
+        return {"image": out}
+
+    def cache_features(
+        self,
+        encode: Callable[[np.ndarray], np.ndarray],
+        key: str,
+        *,
+        batch_size: int = 32,
+        splits: Sequence[str] = (),
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        """From now on batches carry a frozen encoder's "features" instead of images.
+
+        `encode` maps uint8 [batch_size, H, W, 3] to float16 [batch_size, S, D]; `key` names its
+        weights. Training images are kept in `cached_views` fixed views (whole, mirrored, crops).
+        `progress(split, done, total)` is called while the files are built.
+        """
+        for name in splits or [name for name, n in self.sizes.items() if n]:
+            part = self._split(name)
+            part.cache = None
+            n, prints = len(part.examples), [_fingerprint(e) for e in part.examples]
+            digest = features.digest(key, prints, self.image_size, part.views)
+            tell = progress and (lambda done, total, name=name: progress(name, done, total))
+            part.cache = features.build(
+                self._cache_dir / f"{name}-{digest}.npy",
+                len(part.views),
+                n,
+                self._every_view(part, batch_size),
+                encode,
+                tell,
+            )
+
+    def _every_view(self, split: Split, size: int) -> Iterator[np.ndarray]:
+        """uint8 [size, H, W, 3], view after view, decoded in threads ahead of the encoder."""
+        n = len(split.examples)
+        per_view = -(-n // size)
+
+        def make(i: int) -> dict[str, np.ndarray]:
+            view, batch = split.views[i // per_view], i % per_view
+            index = np.arange(batch * size, (batch + 1) * size)
+            seed = view * ENDLESS + index  # fixed: the same view on any machine
+            index = np.where(index < n, index, -1)
+            return self._look(split, index, np.full(size, view), seed)
+
+        total = per_view * len(split.views)
+        for batch in plan.stream(make, 0, total, self._threads, self._prefetch):
+            yield batch["image"]
+
+    def references(self, split: str) -> dict[int | str, list[str]]:
+        """Image id -> its captions as written; empty when the split has none."""
+        return {e.image_id: list(e.captions) for e in self._split(split).examples if e.captions}
+
+    def truths(self, split: str) -> dict[int | str, dict]:
+        """Image id -> what the scene really shows, for sources that know."""
+        return {e.image_id: e.truth for e in self._split(split).examples if e.truth is not None}
+
+    def image_ids(self, split: str) -> list[int | str]:
+        """Ids in the order of `index`."""
+        return [e.image_id for e in self._split(split).examples]
+
+    def image(self, split: str, i: int) -> np.ndarray:
+        """The i-th image, whole -> uint8 [image_size, image_size, 3]."""
+        example = self._split(split).examples[i]
+        return images.load(example.image, _named(example), self.image_size)
+
+
+def _named(example: Example) -> str:
+    return f'{example.origin} (image "{example.image_id}")'
+
+
+def _fingerprint(example: Example) -> tuple:
+    return example.image_id, getattr(example.image, "fingerprint", example.origin)
+
+
+def _reader(source: str) -> Callable[..., Source]:
+    names = [p.stem for p in Path(__file__).parent.glob("*.py") if "\ndef read(" in p.read_text()]
+    if source not in names:
+        close = difflib.get_close_matches(source, names, 1)
+        hint = f'did you mean "{close[0]}"?' if close else f"use one of {', '.join(sorted(names))}"
+        raise ValueError(f'data.source="{source}" is not a file in data/; {hint}')
+    return importlib.import_module(f"data.{source}").read
+
+
+def _tokenizer(
+    kind: str, splits: dict[str, list[Example]], name: str, min_count: int, vocab_size: int
+) -> Tokenizer:
+    if kind.endswith(".json"):
+        return Tokenizer.load(kind)
+    if not splits.get("train"):
+        raise ValueError(
+            f'the split "train" of {name} is empty, so no vocabulary can be made; check its files '
+            f"or give a saved one in data.tokenizer"
+        )
+    captions = [text for example in splits["train"] for text in example.captions]
+    return Tokenizer.train(kind, captions, min_count=min_count, vocab_size=vocab_size)
+
+
+def _buckets(buckets: Sequence[int], max_len: int) -> tuple[int, ...]:
+    if max_len < 1 or any(not 0 < b <= max_len for b in buckets):
+        raise ValueError(
+            f"data.buckets={tuple(buckets)} must lie between 1 and data.max_len={max_len}"
+        )
+    return tuple(sorted({*buckets, max_len}))
+
+
+def _views(augment: bool, flip: bool, cached: int) -> tuple[int, ...]:
+    if not augment:
+        return (0,)
+    step = 1 if flip else 2
+    return tuple(range(0, step * cached, step)) if cached else tuple(range(0, 4, step))

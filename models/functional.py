@@ -1,0 +1,136 @@
+"""Turns an NNX class into two pure functions over plain dicts: `init` and `apply`.
+
+Regex rules, optimizer masks, inner loops and checkpoints then see ordinary nested dicts of arrays
+with paths such as `decoder/blocks/attn/query/kernel`. The project's only NNX split/merge is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Tree = Any
+
+
+def flatten(tree: Mapping[str, Tree], prefix: str = "") -> dict[str, Any]:
+    """Nested dict -> {"a/b/c": leaf}, in the order of the dict."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        flat.update(flatten(value, f"{path}/") if isinstance(value, Mapping) else {path: value})
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Tree]:
+    """{"a/b/c": leaf} -> nested dict: the inverse of `flatten`."""
+    tree: dict[str, Tree] = {}
+    for path, value in flat.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = value
+    return tree
+
+
+class Model:
+    """A pure model. `init(key) -> variables`, `apply(variables, *args) -> output`.
+
+    variables = {"params": nested dict, "stats": nested dict}; "stats" holds batch-norm running
+    averages and is empty for most models. Both methods may be jitted, vmapped and differentiated.
+    """
+
+    def __init__(self, constructor: Callable[[nnx.Rngs], nnx.Module]):
+        self._constructor = constructor
+        self._graph: nnx.GraphDef | None = None
+
+    def init(self, key: jax.Array) -> dict[str, Tree]:
+        """Fresh float32 variables; a pure function of `key`."""
+        self._graph, params, stats = _split(self._constructor(nnx.Rngs(key)))
+        return {"params": params, "stats": stats}
+
+    def apply(
+        self,
+        variables: Mapping[str, Tree],
+        *args: Any,
+        method: str = "__call__",
+        return_stats: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Calls `method` of the module that holds `variables`.
+
+        Returns its output, or (output, new "stats" dict) with `return_stats`.
+        Raises ValueError when the method does not exist or a parameter is missing.
+        """
+        if self._graph is None:  # variables came from a checkpoint: learn the structure only
+            jax.eval_shape(self.init, jax.random.key(0))
+        module = _merge(self._graph, variables["params"], variables.get("stats", {}))
+        if not hasattr(module, method):
+            raise ValueError(f"{type(module).__name__} has no method {method!r}")
+        output = getattr(module, method)(*args, **kwargs)
+        return (output, _split(module)[2]) if return_stats else output
+
+
+def functional(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+    """`functional(lambda rngs: Captioner(..., rngs=rngs))` -> Model."""
+    return Model(constructor)
+
+
+def stack(constructor: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
+    """One module whose every parameter has a leading axis of `depth` layers. See `scan_layers`."""
+    parts = [nnx.split(constructor(rngs)) for _ in range(depth)]
+    states = [state for _, state in parts]
+    return nnx.merge(parts[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+
+
+def scan_layers(
+    layers: nnx.Module,
+    call: Callable[[nnx.Module, Tree, Tree], tuple[Tree, Tree]],
+    carry: Tree,
+    xs: Tree = None,
+    *,
+    remat: bool = False,
+) -> tuple[Tree, Tree]:
+    """`call(layer, carry, x) -> (carry, y)` through stacked layers; xs, ys have a leading [L].
+
+    A `lax.scan` beyond four layers, so compile time does not grow with depth; below, unrolled,
+    which lets XLA fuse across layers. `remat` recomputes each layer in the backward pass.
+    """
+    graph, state = nnx.split(layers)
+    depth = jax.tree.leaves(state)[0].shape[0]
+
+    def body(carry: Tree, layer: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
+        weights, x = layer
+        return call(nnx.merge(graph, weights), carry, x)
+
+    body = jax.checkpoint(body, prevent_cse=depth <= 4) if remat else body
+    return jax.lax.scan(body, carry, (state, xs), unroll=depth if depth <= 4 else 1)
+
+
+def _split(module: nnx.Module) -> tuple[nnx.GraphDef, dict[str, Tree], dict[str, Tree]]:
+    graph, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
+    return graph, _names(nnx.to_pure_dict(params)), _names(nnx.to_pure_dict(stats))
+
+
+def _merge(graph: nnx.GraphDef, params: Tree, stats: Tree) -> nnx.Module:
+    try:
+        return nnx.merge(graph, nnx.State(_indices(params)), nnx.State(_indices(stats)))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"the variables do not fit this model: {error}") from None
+
+
+def _names(tree: Tree) -> Tree:
+    """nnx.List keys are integers; every other part of the project expects strings."""
+    if not isinstance(tree, Mapping):
+        return tree
+    return {str(name): _names(value) for name, value in tree.items()}
+
+
+def _indices(tree: Tree) -> Tree:
+    if not isinstance(tree, Mapping):
+        return tree
+    return {int(k) if k.isdigit() else k: _indices(v) for k, v in tree.items()}

@@ -1,0 +1,98 @@
+"""MobileNetV2 1.0 (Sandler et al. 2018, table 2): a small, strong image encoder for CPUs.
+
+Gives a grid of patches for attention decoders. Loads the public ImageNet weights through
+models/pretrained.py. Forward cost is 0.3 GFLOP (multiply-adds) an image at 224x224.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from models.layers import ConvNorm, Linear, normalise, patches, relu6
+
+# (expansion t, output channels c, repeats n, first stride s): table 2 of the paper.
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2))
+STAGES += ((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+EPS, MOMENTUM = 1e-3, 0.99
+WIDTHS = {"conv_1": 1280, "block_13_expand": 576}
+STRIDES = {"conv_1": 32, "block_13_expand": 16}
+
+# Everything a pixel-level kernel holds is small: only the widest 1x1 kernels are worth sharding.
+SHARDING = (
+    (r"encoder/conv_1/kernel", (None, None, None, "fsdp")),  # [1, 1, 320, 1280]
+    (r"encoder/(blocks|stem|conv_1)/.*", ()),  # replicated: at most 1.2 MiB each
+)
+
+
+class InvertedResidual(nnx.Module):
+    """Expand 1x1, depthwise 3x3, project 1x1 without a non-linearity (figure 3b, 4d)."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, *, dtype, rngs):
+        wide = inputs * expansion
+        bn = dict(eps=EPS, momentum=MOMENTUM, dtype=dtype, rngs=rngs)
+        self.expand = ConvNorm(inputs, wide, 1, **bn) if expansion > 1 else None
+        self.depthwise = ConvNorm(wide, wide, 3, stride=stride, groups=wide, **bn)
+        self.project = ConvNorm(wide, outputs, 1, **bn)
+        self.residual = stride == 1 and inputs == outputs
+
+    def expanded(self, x: jax.Array, train_stats: bool) -> jax.Array:
+        """x [B, h, w, C] -> [B, h, w, 6C]."""
+        return x if self.expand is None else relu6(self.expand(x, train_stats))
+
+    def __call__(self, x: jax.Array, train_stats: bool) -> jax.Array:
+        y = relu6(self.depthwise(self.expanded(x, train_stats), train_stats))
+        y = self.project(y, train_stats)
+        return x + y if self.residual else y
+
+
+class MobileNetV2(nnx.Module):
+    """images uint8 [B, H, W, 3] (or float, already x/127.5 - 1) -> grid [B, S, width].
+
+    output: "conv_1", the last relu6 map (stride 32, 1280 wide: 7x7 at 224), or "block_13_expand",
+    the expanded map of block 13 (stride 16, 576 wide: 14x14 at 224).
+    num_classes: adds `classify(images) -> logits`; 1001 for the public weights (0 = background).
+    """
+
+    def __init__(
+        self,
+        *,
+        output: str = "conv_1",
+        num_classes: int = 0,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        if output not in WIDTHS:
+            raise ValueError(f"encoder.output {output!r} is unknown: choose one of {list(WIDTHS)}")
+        if num_classes and output != "conv_1":
+            raise ValueError("encoder.num_classes needs encoder.output='conv_1'")
+        self.output, self.dtype = output, dtype
+        self.width, self.stride = WIDTHS[output], STRIDES[output]
+        bn = dict(eps=EPS, momentum=MOMENTUM, dtype=dtype, rngs=rngs)
+        self.stem = ConvNorm(3, 32, 3, stride=2, **bn)
+        blocks, inputs = [], 32
+        for expansion, outputs, repeats, stride in STAGES:
+            for i in range(repeats):
+                step = stride if i == 0 else 1
+                args = (inputs, outputs, expansion, step)
+                blocks.append(InvertedResidual(*args, dtype=dtype, rngs=rngs))
+                inputs = outputs
+        self.blocks = nnx.List(blocks)
+        self.conv_1 = ConvNorm(inputs, 1280, 1, **bn)
+        self.head = Linear(1280, num_classes, dtype=dtype, rngs=rngs) if num_classes else None
+
+    def __call__(self, images: jax.Array, train_stats: bool = False) -> jax.Array:
+        x = normalise(images, (127.5,), (127.5,), self.dtype)
+        x = relu6(self.stem(x, train_stats))
+        for index, block in enumerate(self.blocks):
+            if index == 13 and self.output == "block_13_expand":
+                return patches(block.expanded(x, train_stats))
+            x = block(x, train_stats)
+        return patches(relu6(self.conv_1(x, train_stats)))
+
+    def classify(self, images: jax.Array) -> jax.Array:
+        """images [B, H, W, 3] -> ImageNet logits float32 [B, num_classes]."""
+        if self.head is None:
+            raise ValueError("this encoder has no classifier: set encoder.num_classes (1001)")
+        return self.head(self(images).mean(axis=1)).astype(jnp.float32)

@@ -1,0 +1,194 @@
+"""Where every array lives: the mesh, the rules from parameter path to axes, batches, first state.
+
+A rule is (path regex, axes per dimension), first match wins. Without a rule the largest dimension
+that divides is split over `fsdp`. Every error is a sentence with the numbers and the config key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from training.state import TrainState, flatten, map_with_path
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+Rules = Sequence[tuple[str, tuple]]
+
+
+def make_mesh(
+    data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence | None = None
+) -> Mesh:
+    """A mesh over all devices; one axis may be -1 = the devices that are left."""
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = dict(data=data, fsdp=fsdp, tensor=tensor)
+    shown = ", ".join(f"mesh.{k}={v}" for k, v in sizes.items())
+    free = [k for k, v in sizes.items() if v == -1]
+    fixed = int(np.prod([v for v in sizes.values() if v != -1]))
+    if len(free) > 1 or any(v < 1 and v != -1 for v in sizes.values()):
+        raise ValueError(f"{shown}: each axis is 1 or more, and at most one is -1.")
+    if free and len(devices) % fixed == 0:
+        sizes[free[0]] = len(devices) // fixed
+    elif free or fixed != len(devices):
+        raise ValueError(
+            f"{shown} needs {'a multiple of ' if free else ''}{fixed} devices, but there are "
+            f"{len(devices)}; let one axis be -1 and choose the others to divide {len(devices)}."
+        )
+    # Explicit axes (the default) would make a stock embedding lookup raise ShardingTypeError.
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(tuple(sizes[a] for a in AXES), AXES, axis_types=types, devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over data and fsdp, all other dimensions whole."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises ValueError unless the global batch divides over the devices that share it."""
+    n = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % n:
+        raise ValueError(
+            f"data.batch_size={batch_size} is not divisible by {n} devices (mesh.data="
+            f"{mesh.shape['data']} x mesh.fsdp={mesh.shape['fsdp']}); nearest {nearest(batch_size, n)}."
+        )
+
+
+def put_batch(batch: Any, mesh: Mesh) -> Any:
+    """This host's rows [B/hosts, ...] -> global arrays [B, ...] sharded over the mesh."""
+    sharding = batch_sharding(mesh)
+    for x in jax.tree.leaves(batch):
+        check_batch_size(x.shape[0] * jax.process_count(), mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def spec_for(path: str, shape: tuple[int, ...], rules: Rules, mesh: Mesh) -> PartitionSpec:
+    """The first matching rule, else the default: the largest divisible dimension over fsdp."""
+    for regex, axes in rules:
+        if re.search(regex, path):
+            _check_rule(path, shape, regex, axes, mesh)
+            return PartitionSpec(*axes)
+    n = mesh.shape["fsdp"]
+    fits = [i for i, size in enumerate(shape) if size % n == 0]
+    if n == 1 or len(shape) < 2 or not fits:  # vectors: gathering costs more than it saves
+        return PartitionSpec()
+    axes = [None] * len(shape)
+    axes[max(fits, key=lambda i: shape[i])] = "fsdp"
+    return PartitionSpec(*axes)
+
+
+def _check_rule(path: str, shape: tuple[int, ...], regex: str, axes: tuple, mesh: Mesh) -> None:
+    where = f"`{path}` {list(shape)}"
+    if len(axes) != len(shape):
+        raise ValueError(
+            f"{where}: the rule {regex!r} names {len(axes)} dimensions; write one axis or None each."
+        )
+    for i, axis in enumerate(axes):
+        names = () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
+        if unknown := [a for a in names if a not in mesh.shape]:
+            raise ValueError(
+                f"{where}: the rule {regex!r} names axis {unknown[0]!r}; known: {', '.join(AXES)}."
+            )
+        n = int(np.prod([mesh.shape[a] for a in names]))
+        if shape[i] % n:
+            said = " x ".join(f"{a}={mesh.shape[a]}" for a in names)
+            raise ValueError(
+                f"{where}: dimension {i} is not divisible by {said}; nearest "
+                f"{nearest(shape[i], n)}. Change that size in the model section, or the mesh section."
+            )
+
+
+def nearest(size: int, n: int) -> str:
+    """The multiples of n on either side of size: `128, 132`."""
+    low = size // n * n
+    return ", ".join(str(x) for x in (low, low + n) if x > 0)
+
+
+def state_shardings(state: Any, rules: Rules, mesh: Mesh) -> Any:
+    """A NamedSharding per leaf. Optimizer moments and the EMA follow their parameter."""
+    params = {path: leaf.shape for path, leaf in flatten(state.params).items()}
+
+    def place(path: str, leaf: Any) -> NamedSharding:
+        name = path
+        while name not in params and "/" in name:
+            name = name.split("/", 1)[1]
+        own = params.get(name) == leaf.shape or path.startswith("frozen/")
+        # A factored moment has another shape than its parameter: its rule does not apply.
+        name = name if name in params else path.split("/", 1)[-1]
+        return NamedSharding(mesh, spec_for(name, leaf.shape, rules if own else (), mesh))
+
+    return map_with_path(place, state)
+
+
+def init_state(
+    task: Any,
+    tx: Any,
+    *,
+    seed: int,
+    mesh: Mesh,
+    rules: Rules = (),
+    ema: float = 0.0,
+    pretrained: Mapping[str, Any] | None = None,
+) -> TrainState:
+    """The state at step 0, made on the devices under its shardings.
+
+    pretrained: {"params": tree, "stats": tree} or flat {"params/a/b": array}; its leaves replace
+    the random ones before `task.freeze`. Raises ValueError naming paths that do not fit.
+    """
+    loaded = flatten(pretrained or {})
+    make = _initialiser(task, tx, seed, ema)
+    shardings = state_shardings(jax.eval_shape(make, loaded), rules, mesh)
+    with jax.set_mesh(mesh):
+        return jax.jit(make, out_shardings=shardings)(loaded)
+
+
+def abstract_state(
+    task: Any, tx: Any, *, mesh: Mesh, rules: Rules = (), ema: float = 0.0
+) -> TrainState:
+    """Shapes, dtypes and shardings of the state, nothing allocated: what a restore fills."""
+    shapes = jax.eval_shape(_initialiser(task, tx, 0, ema), {})
+    shardings = state_shardings(shapes, rules, mesh)
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
+    )
+
+
+def _initialiser(task: Any, tx: Any, seed: int, ema: float) -> Any:
+    def make(loaded: dict[str, Any]) -> TrainState:
+        params, stats = task.init(jax.random.fold_in(jax.random.key(seed), 0))
+        tree = _replace({"params": params, "stats": stats}, loaded)
+        params, frozen = task.freeze(tree["params"])
+        return TrainState(
+            step=jax.numpy.zeros((), jax.numpy.int32),
+            params=params,
+            opt_state=tx.init(params),
+            stats=tree["stats"],
+            frozen=frozen,
+            # A copy: two fields may not share a buffer, or donation would give it away twice.
+            ema=jax.tree.map(lambda x: x.copy(), params) if ema else {},
+        )
+
+    return make
+
+
+def _replace(tree: Any, loaded: Mapping[str, Any]) -> Any:
+    have = flatten(tree)
+    if unknown := [path for path in loaded if path not in have]:
+        raise ValueError(
+            f"pretrained weights: {len(unknown)} names fit no parameter of the model, first "
+            f"`{unknown[0]}`; check model.*.weights. The model has paths like `{next(iter(have))}`."
+        )
+    for path, value in loaded.items():
+        if value.shape != have[path].shape:
+            raise ValueError(
+                f"pretrained weights: `{path}` has shape {list(value.shape)}, but the model needs "
+                f"{list(have[path].shape)}; check the sizes in the model section."
+            )
+    return map_with_path(
+        lambda path, x: loaded[path].astype(x.dtype) if path in loaded else x, tree
+    )
