@@ -24,7 +24,8 @@ def get_config(arg: str = ""):
         min_count=5,
         augment=True,
         cached_views=4,  # encode once: full, mirrored, 2 crops; 0 = encode in every step
-        limit=0,
+        cache_dir="",  # where they are kept; empty: ~/.cache/capax
+        limit=0,  # images per split, 0 = all
         on_error="raise",  # skip: leave bad records out and report them
     )
     c.model = dict(

@@ -24,6 +24,7 @@ def get_config(arg: str = ""):
         max_len=24,
         tokenizer="words",
         min_count=1,
+        cache_dir="",
         augment=False,  # a mirrored picture would make "left of" a lie
         limit=0,  # images per split, 0 = all
     )

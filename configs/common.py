@@ -32,6 +32,7 @@ def base() -> ConfigDict:
     )
     c.evals = ConfigDict()
     c.checkpoint = dict(every=1_000, keep=2, best="dev/CIDEr-D")
+    c.final = dict(beam=3, length_penalty=0.7)  # decoding of the score table at the end
     c.writers = dict(tensorboard=True, wandb="")  # wandb = project name
     return c
 
@@ -52,6 +53,8 @@ def smoke(c: ConfigDict) -> None:
     c.optim.warmup = 2
     c.checkpoint.every = 3
     c.data.batch_size = 8
+    c.data.image_size = 64
+    c.data.captions_per_image = 2
     c.data.limit = 24
     c.data.min_count = 1
     for section in c.evals.values():

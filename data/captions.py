@@ -4,30 +4,24 @@
 endless stream in which batch i depends on (seed, i) alone; evaluation is one ordered pass.
 """
 
-import difflib
-import importlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from data import features, images, plan
-from data.source import Example, Problems, Source
-from data.tokenizer import Tokenizer
+from data.source import Example, Problems
+from data.splits import (
+    Split,
+    make_buckets,
+    make_tokenizer,
+    make_views,
+    named,
+    reader,
+    usable,
+)
 
 ENDLESS = 2**40
-
-
-@dataclass(eq=False)
-class Split:
-    """One split: its examples, their captions as ids, and its feature cache when there is one."""
-
-    examples: list[Example]
-    table: plan.CaptionTable
-    views: tuple[int, ...] = (0,)
-    cache: features.FeatureFile | None = None
 
 
 class Captions:
@@ -76,50 +70,24 @@ class Captions:
         self.name = f"{source} {path}".strip()
         self.image_size, self.batch_size, self.max_len = image_size, batch_size, max_len
         self.captions_per_image, self.cached_views = captions_per_image, cached_views
-        self.buckets = _buckets(buckets, max_len)
+        self.buckets = make_buckets(buckets, max_len)
         self._threads, self._prefetch = threads, prefetch
         self._cache_dir = Path(cache_dir) if cache_dir else features.default_folder() / "features"
         problems = Problems(on_error)
-        found = _reader(source)(path, on_error=on_error, language=language)
+        found = reader(source)(path, on_error=on_error, language=language)
         if not any(found.splits.values()):
             raise ValueError(f"data.path={path!r} ({source}) holds no examples; check its content")
         splits = {
-            split: self._usable(split, examples[: limit or None], problems)
+            split: usable(split, examples[: limit or None], problems, threads)
             for split, examples in found.splits.items()
         }
-        self.tokenizer = _tokenizer(tokenizer, splits, self.name, min_count, vocab_size)
+        self.tokenizer = make_tokenizer(tokenizer, splits, self.name, min_count, vocab_size)
         self._splits = {}
         for split, examples in splits.items():
-            views = _views(augment and split == "train", flip, cached_views)
+            views = make_views(augment and split == "train", flip, cached_views)
             table = plan.caption_table(examples, self.tokenizer, max_len, problems)
             self._splits[split] = Split(*table, views)
         self.skipped = [*found.skipped, *problems.skipped]
-
-    def _usable(self, split: str, examples: list[Example], problems: Problems) -> list[Example]:
-        """Without repeated ids and, when bad records are skipped, without undecodable images."""
-        kept = {}
-        for example in examples:
-            if example.image_id in kept:
-                problems.add(
-                    f'{example.origin}: the image id "{example.image_id}" occurs twice in the '
-                    f'split "{split}"; keep one of the two'
-                )
-            else:
-                kept[example.image_id] = example
-        if problems.on_error == "raise":
-            return list(kept.values())  # a bad image is named when its batch is made
-        with ThreadPoolExecutor(max(self._threads, 1)) as pool:
-            faults = list(pool.map(self._fault, kept.values()))
-        for fault in filter(None, faults):
-            problems.add(fault)
-        return [e for e, fault in zip(kept.values(), faults, strict=True) if not fault]
-
-    def _fault(self, example: Example) -> str:
-        try:
-            images.load(example.image, _named(example), self.image_size)
-        except ValueError as error:
-            return str(error)
-        return ""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -138,7 +106,7 @@ class Captions:
         kind, size, key = self.tokenizer.kind, len(self.tokenizer), self.tokenizer.hash
         lines.append(f"  vocabulary {size:,} {kind}, {key}")
         if self.skipped:
-            lines.append(f"  left out   {len(self.skipped):,} bad records, first: {self.skipped[0]}")
+            lines.append(f"  left out   {len(self.skipped):,} records, first: {self.skipped[0]}")
         return "\n".join(lines)
 
     def _split(self, name: str) -> Split:
@@ -151,7 +119,13 @@ class Captions:
         return self._splits[name]
 
     def batches(
-        self, split: str = "train", *, start: int = 0, seed: int, process: int = 0, processes: int = 1
+        self,
+        split: str = "train",
+        *,
+        start: int = 0,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
     ) -> Iterator[dict[str, np.ndarray]]:
         """Endless training batches from step `start`; this host's block of each global batch.
 
@@ -207,7 +181,7 @@ class Captions:
         for row, i, k, s in zip(out, index, view, seed, strict=True):
             if i >= 0:
                 example = split.examples[i]
-                row[...] = images.load(example.image, _named(example), size, int(k), int(s))
+                row[...] = images.load(example.image, named(example), size, int(k), int(s))
         return {"image": out}
 
     def cache_features(
@@ -271,50 +245,8 @@ class Captions:
     def image(self, split: str, i: int) -> np.ndarray:
         """The i-th image, whole -> uint8 [image_size, image_size, 3]."""
         example = self._split(split).examples[i]
-        return images.load(example.image, _named(example), self.image_size)
-
-
-def _named(example: Example) -> str:
-    return f'{example.origin} (image "{example.image_id}")'
+        return images.load(example.image, named(example), self.image_size)
 
 
 def _fingerprint(example: Example) -> tuple:
     return example.image_id, getattr(example.image, "fingerprint", example.origin)
-
-
-def _reader(source: str) -> Callable[..., Source]:
-    names = [p.stem for p in Path(__file__).parent.glob("*.py") if "\ndef read(" in p.read_text()]
-    if source not in names:
-        close = difflib.get_close_matches(source, names, 1)
-        hint = f'did you mean "{close[0]}"?' if close else f"use one of {', '.join(sorted(names))}"
-        raise ValueError(f'data.source="{source}" is not a file in data/; {hint}')
-    return importlib.import_module(f"data.{source}").read
-
-
-def _tokenizer(
-    kind: str, splits: dict[str, list[Example]], name: str, min_count: int, vocab_size: int
-) -> Tokenizer:
-    if kind.endswith(".json"):
-        return Tokenizer.load(kind)
-    if not splits.get("train"):
-        raise ValueError(
-            f'the split "train" of {name} is empty, so no vocabulary can be made; check its files '
-            f"or give a saved one in data.tokenizer"
-        )
-    captions = [text for example in splits["train"] for text in example.captions]
-    return Tokenizer.train(kind, captions, min_count=min_count, vocab_size=vocab_size)
-
-
-def _buckets(buckets: Sequence[int], max_len: int) -> tuple[int, ...]:
-    if max_len < 1 or any(not 0 < b <= max_len for b in buckets):
-        raise ValueError(
-            f"data.buckets={tuple(buckets)} must lie between 1 and data.max_len={max_len}"
-        )
-    return tuple(sorted({*buckets, max_len}))
-
-
-def _views(augment: bool, flip: bool, cached: int) -> tuple[int, ...]:
-    if not augment:
-        return (0,)
-    step = 1 if flip else 2
-    return tuple(range(0, step * cached, step)) if cached else tuple(range(0, 4, step))

@@ -82,9 +82,12 @@ def build(
         with _lock(path.with_suffix(".lock")):
             with contextlib.suppress(FileNotFoundError, ValueError):
                 return FeatureFile(path)
-            torn = path.with_suffix(".tmp")
-            _write(torn, views, n, batches, encode, progress)
-            os.replace(torn, path)
+            draft = path.with_suffix(".tmp")
+            try:
+                _write(draft, views, n, batches, encode, progress)
+                os.replace(draft, path)
+            finally:
+                draft.unlink(missing_ok=True)
             return FeatureFile(path)
     except OSError as error:
         raise OSError(

@@ -1,4 +1,4 @@
-"""Flickr8k as its publishers ship it: 8,000 photographs with five captions each (Hodosh et al. 2013).
+"""Flickr8k as published (Hodosh et al. 2013): 8,000 photographs with five captions each.
 
 `path` holds `Flickr8k_text/` (or its files directly) and the photographs as a folder or a zip.
 The human Chinese and German captions (`flickr8k.zh.token.txt`, `.de.`) are read the same way.
@@ -76,9 +76,9 @@ def _captions(path: Path, images: dict, problems: Problems) -> dict[str, list[tu
         key, tab, caption = line.partition("\t")
         name = key.rpartition("#")[0] or key
         if not tab:
-            problems.add(f"{where} has no tab between image and caption; write image.jpg#0<TAB>text")
+            problems.add(f"{where} has no tab after the image's name; write image.jpg#0<TAB>text")
         elif name not in images:
-            problems.add(f'{where} names the image "{name}", which is absent; add it or drop the line')
+            problems.add(f'{where} names the image "{name}", which is absent; add it or drop it')
         elif not caption.strip():
             problems.add(f'{where} has an empty caption for "{name}"; write one or drop the line')
         else:
@@ -97,7 +97,7 @@ def _split(
         if name in seen:
             problems.add(f'{where} lists the image "{name}" twice; drop one of the lines')
         elif name not in images:
-            problems.add(f'{where} names the image "{name}", which is absent; add it or drop the line')
+            problems.add(f'{where} names the image "{name}", which is absent; add it or drop it')
         elif captioned and not texts and language != "en":
             # Not everything was translated: that is no fault of the copy, so never an error.
             problems.skipped.append(f'{where}: "{name}" has no caption in "{language}"')

@@ -1,6 +1,6 @@
 """Image bytes to uint8 RGB arrays, for whatever people's photographs turn out to be.
 
-OpenCV decodes the ordinary case (about 2.5 times faster than Pillow, `benchmarks/image_decoding.py`);
+OpenCV decodes the ordinary case, being the faster (`benchmarks/image_decoding.py` measures both).
 Pillow reads the header of every image first and decodes what OpenCV cannot do exactly.
 """
 
@@ -17,7 +17,8 @@ from PIL import Image, ImageOps
 cv2.setNumThreads(1)
 
 MAX_PIXELS = 100_000_000
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+Image.init()  # here, because Pillow would otherwise load its readers in the middle of a thread
+FORMATS = tuple(f for f in ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF") if f in Image.OPEN)
 
 
 def decode(data: bytes, origin: str = "image", *, at_least: int = 0) -> np.ndarray:
@@ -54,12 +55,12 @@ def decode(data: bytes, origin: str = "image", *, at_least: int = 0) -> np.ndarr
 
 def _decode_fast(data: bytes, image: Image.Image, at_least: int) -> np.ndarray | None:
     """OpenCV's RGB, or None where only Pillow is exact (or where the file looks cut off)."""
-    if image.format not in ("JPEG", "PNG") or image.mode not in ("RGB", "L"):
+    if image.format not in ("JPEG", "MPO", "PNG") or image.mode not in ("RGB", "L"):
         return None  # CMYK, palette, alpha, 16 bits
     if "transparency" in image.info:
         return None
     flags = cv2.IMREAD_COLOR
-    if image.format == "JPEG":
+    if image.format != "PNG":
         if data.rfind(b"\xff\xd9", -64) < 0:
             return None  # no end marker: OpenCV may fill the rest with grey, Pillow says so
         side = min(image.size)

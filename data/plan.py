@@ -83,7 +83,10 @@ def caption_table(
 
 
 class Step(NamedTuple):
-    """Rows of one batch: index [B], captions [B, N] (-1 = none), view [B], seed [B]; T = words + 1."""
+    """Rows of one batch: index [B], captions [B, N] (-1 = none), view [B], seed [B].
+
+    `words` is the length the captions are padded to (T = words + 1).
+    """
 
     index: np.ndarray
     captions: np.ndarray

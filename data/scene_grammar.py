@@ -160,7 +160,7 @@ def _pick(wordings: tuple[str, ...], rng: random.Random) -> str:
 
 
 def _phrase(thing: Mapping, language: str, rng: random.Random) -> str:
-    """"three large red stars" or "三个红色的大星形": every attribute is said."""
+    """ "three large red stars" or "三个红色的大星形": every attribute is said."""
     count, shape = COUNTS[language][thing["count"]], thing["shape"]
     if language == "zh":
         size, colour, shape = (WORDS_ZH[w] for w in (thing["size"], thing["colour"], shape))

@@ -1,6 +1,6 @@
 """What every source of captioned images returns, and how it reports a bad record.
 
-A source is one file `data/<name>.py` with `read(path, *, on_error="raise", language="en") -> Source`.
+A source is a file `data/<name>.py` with `read(path, *, on_error="raise", language="en") -> Source`.
 An image is a small picklable callable, so that its bytes are read only when a batch needs them.
 """
 
@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+# Publishers' names for the split that a run is tuned on.
+RENAMED = {"val": "dev", "valid": "dev", "validation": "dev"}
 
 
 class Example(NamedTuple):

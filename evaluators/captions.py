@@ -139,7 +139,6 @@ class Captions:
             raise ValueError(f"no split {split!r} in the data, which has {', '.join(data.sizes)}.")
         self.data, self.split, self.every, self.limit = data, split, every, limit
         self.metrics, self.tokenizer = tuple(metrics), tokenizer
-        self.beam, self.length_penalty = beam, length_penalty
         self.batch_size, self.put = batch_size, jax.device_put
         if mesh is not None:
             from training.sharding import put_batch
@@ -147,11 +146,18 @@ class Captions:
             rows = mesh.shape["data"] * mesh.shape["fsdp"]
             self.batch_size = -(-batch_size // rows) * rows
             self.put = functools.partial(put_batch, mesh=mesh)
-        self._predict = jax.jit(
-            functools.partial(predict, beam=beam, length_penalty=length_penalty)
-        )
+        self._pure = predict
+        self.decoding(beam=beam, length_penalty=length_penalty)
         self.decoded: Decoded | None = None
         self.scores: Scores | None = None
+
+    def decoding(self, *, beam: int = 1, length_penalty: float = 0.7) -> None:
+        """Another search from now on: greedy while training, say, and a beam for the table."""
+        if beam < 1:
+            raise ValueError(f"beam={beam}: it is the number of hypotheses, so 1 or more.")
+        self.beam, self.length_penalty = beam, length_penalty
+        options = dict(beam=beam, length_penalty=length_penalty)
+        self._predict = jax.jit(functools.partial(self._pure, **options))
 
     def run(self, variables: Any) -> dict[str, float]:
         """Captions the split; returns {metric: value}, empty where it has no references."""

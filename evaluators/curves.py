@@ -69,12 +69,12 @@ def curve(name: str, series: Series) -> str:
     settings = {"svg.fonttype": "none", "svg.hashsalt": name, "axes.unicode_minus": True}
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(4.4, 2.5))
-        axes = figure.add_axes((0.1, 0.11, 0.87, 0.84))
+        axes = figure.add_axes((0.12, 0.12, 0.86, 0.84))
         for ink, (label, points) in zip(SERIES, series.items(), strict=False):
             array = _thin(points)
             noisy = len(array) > 60
             if noisy:
-                axes.plot(*array.T, color=ink, linewidth=0.8, alpha=0.28, solid_capstyle="round")
+                axes.plot(*array.T, color=ink, linewidth=0.8, alpha=0.35, solid_capstyle="round")
                 array = np.stack([array[:, 0], _smooth(array[:, 1])], 1)
             axes.plot(
                 *array.T,
@@ -106,7 +106,7 @@ def _dress(axes) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color("#030303")
-    axes.tick_params(length=0, labelsize=9, labelcolor="#020202", pad=5)
+    axes.tick_params(length=0, labelsize=10.5, labelcolor="#020202", pad=5)
     axes.locator_params(axis="y", nbins=5)
     axes.locator_params(axis="x", nbins=6)
     axes.xaxis.set_major_formatter(

@@ -54,11 +54,11 @@ def grid_shape(patches: int, ratio: float) -> tuple[int, int]:
 def _palette() -> tuple[bytes, bytes]:
     """Dark glass where the model did not look, clear where it did, an amber glow at the peak."""
     a = np.linspace(0.0, 1.0, LEVELS)
-    veil = 0.74 * (1.0 - a) ** 1.3
-    glow = 0.42 * np.clip((a - 0.35) / 0.65, 0.0, 1.0) ** 1.2
+    veil = 0.66 * (1.0 - a) ** 1.4
+    glow = 0.55 * np.clip((a - 0.3) / 0.7, 0.0, 1.0) ** 1.3
     alpha = veil + glow - veil * glow
     share = np.where(alpha > 0, glow / np.maximum(alpha, 1e-9), 0.0)[:, None]
-    rgb = share * np.array([255, 176, 46]) + (1 - share) * np.array([9, 14, 32])
+    rgb = share * np.array([255, 158, 28]) + (1 - share) * np.array([9, 14, 32])
     return rgb.round().astype(np.uint8).tobytes(), (255 * alpha).round().astype(np.uint8).tobytes()
 
 
@@ -115,28 +115,45 @@ def is_baseline(name: str) -> bool:
     return name.endswith(BASELINES)
 
 
+def group(name: str) -> str:
+    """The split of a row named `dev: human`, "" for a row without one."""
+    return name.rpartition(": ")[0]
+
+
 def score_table(scores: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, Any]:
     """Columns and rows; each cell knows its share of the column's best for the bar behind it."""
     columns = list(dict.fromkeys(key for _, row in scores for key in row))
     top = {c: max((row[c] for _, row in scores if c in row), default=0) for c in columns}
-    models = [row for name, row in scores if not is_baseline(name)]
-    lead = {c: max((row[c] for row in models if c in row), default=None) for c in columns}
+    models: dict[str, list] = {}
+    for name, row in scores:
+        models.setdefault(group(name), []).extend([] if is_baseline(name) else [row])
     rows = []
     for name, row in scores:
-        baseline = is_baseline(name)
-        cells = []
+        rivals, cells = models[group(name)], []
         for c in columns:
             value = row.get(c)
             share = 0 if value is None or top[c] <= 0 else max(0, round(100 * value / top[c]))
-            best = not baseline and len(models) > 1 and value is not None and value == lead[c]
+            # Best among the models of one split; alone there is nothing to be better than.
+            best = len(rivals) > 1 and row in rivals and value is not None
+            best = best and value == max(rival[c] for rival in rivals if c in rival)
             cells.append({"text": number(value), "share": share, "best": best})
-        rows.append({"name": name, "cells": cells, "baseline": baseline})
+        first = not rows or rows[-1]["group"] != group(name)
+        rows.append(
+            {
+                "name": name,
+                "cells": cells,
+                "baseline": is_baseline(name),
+                "group": group(name),
+                "first": first and bool(rows),
+            }
+        )
     return {"columns": columns, "rows": rows}
 
 
 def headlines(scores: Sequence[tuple[str, Mapping[str, float]]]) -> list[dict[str, Any]]:
     """The first model row on a scale between random captions and people, metric by metric."""
     models = [(name, row) for name, row in scores if not is_baseline(name)]
+    scores = [(name, row) for name, row in scores if models and group(name) == group(models[0][0])]
     tiles = []
     for metric in HEADLINES:
         if not models or metric not in models[0][1]:
@@ -148,7 +165,6 @@ def headlines(scores: Sequence[tuple[str, Mapping[str, float]]]) -> list[dict[st
             for name, row in scores
             if name.endswith(baseline) and metric in row
         ]
-        ticks = list(dict(reversed(ticks)).items())  # of several splits' rows, the first
         end = 1.04 * max([value, 1e-9, *(v for _, v in ticks)])
         marks, ends = [], []
         for label, v in sorted(ticks, key=lambda tick: tick[1]):

@@ -62,7 +62,10 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> lis
         rows[-1] += piece
     rows = [row.strip() for row in rows]
     if len(rows) > lines:
-        rows = [*rows[: lines - 1], rows[lines - 1] + " …"]
+        last = rows[lines - 1]
+        while last and font.getlength(f"{last} …") > width:
+            last = last[:-1].rstrip()
+        rows = [*rows[: lines - 1], f"{last} …"]
     return rows
 
 

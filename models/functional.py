@@ -6,11 +6,13 @@ with paths such as `decoder/blocks/attn/query/kernel`. The project's only NNX sp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, KeysView, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 Tree = Any
@@ -47,10 +49,12 @@ class Model:
     def __init__(self, constructor: Callable[[nnx.Rngs], nnx.Module]):
         self._constructor = constructor
         self._graph: nnx.GraphDef | None = None
+        self._paths: KeysView[str] = {}.keys()
 
     def init(self, key: jax.Array) -> dict[str, Tree]:
         """Fresh float32 variables; a pure function of `key`."""
         self._graph, params, stats = _split(self._constructor(nnx.Rngs(key)))
+        self._paths = {**flatten(params), **flatten(stats)}.keys()
         return {"params": params, "stats": stats}
 
     def apply(
@@ -66,13 +70,32 @@ class Model:
         Returns its output, or (output, new "stats" dict) with `return_stats`.
         Raises ValueError when the method does not exist or a parameter is missing.
         """
+        params, stats = variables["params"], variables.get("stats", {})
         if self._graph is None:  # variables came from a checkpoint: learn the structure only
             jax.eval_shape(self.init, jax.random.key(0))
-        module = _merge(self._graph, variables["params"], variables.get("stats", {}))
+        self._check({**flatten(params), **flatten(stats)}.keys())
+        module = nnx.merge(self._graph, nnx.State(_indices(params)), nnx.State(_indices(stats)))
         if not hasattr(module, method):
             raise ValueError(f"{type(module).__name__} has no method {method!r}")
         output = getattr(module, method)(*args, **kwargs)
         return (output, _split(module)[2]) if return_stats else output
+
+    def _check(self, paths: KeysView[str]) -> None:
+        missing, unknown = sorted(self._paths - paths), sorted(paths - self._paths)
+        if missing or unknown:
+            raise ValueError(
+                f"the variables do not fit this model: {len(missing)} missing {missing[:3]}, "
+                f"{len(unknown)} unknown {unknown[:3]}; compare the model section of the config"
+            )
+
+
+def digest(tree: Tree) -> str:
+    """Short sha256 of names and values: the same weights have the same name on any machine."""
+    found = hashlib.sha256()
+    for name, leaf in sorted(flatten(tree).items()):
+        found.update(name.encode())
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()[:16]
 
 
 def functional(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Model:
@@ -114,13 +137,6 @@ def scan_layers(
 def _split(module: nnx.Module) -> tuple[nnx.GraphDef, dict[str, Tree], dict[str, Tree]]:
     graph, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
     return graph, _names(nnx.to_pure_dict(params)), _names(nnx.to_pure_dict(stats))
-
-
-def _merge(graph: nnx.GraphDef, params: Tree, stats: Tree) -> nnx.Module:
-    try:
-        return nnx.merge(graph, nnx.State(_indices(params)), nnx.State(_indices(stats)))
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"the variables do not fit this model: {error}") from None
 
 
 def _names(tree: Tree) -> Tree:

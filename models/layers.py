@@ -58,9 +58,7 @@ def _pick(x: jax.Array, kernel: jax.Array, groups: int) -> str:
     return "conv"
 
 
-def _windows(
-    x: jax.Array, size: tuple[int, int], stride: int, padding: Padding
-) -> list[jax.Array]:
+def _windows(x: jax.Array, size: tuple[int, int], stride: int, padding: Padding) -> list[jax.Array]:
     """The kh*kw shifted, strided views of x under a kernel, each [B, H', W', C]."""
     pads, outs = [], []
     for length, k in zip(x.shape[1:3], size, strict=True):
@@ -158,6 +156,13 @@ def normalise(images: jax.Array, mean: tuple, std: tuple, dtype: str) -> jax.Arr
     return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
 
 
+def max_pool(x: jax.Array, *, size: int, stride: int, padding: int) -> jax.Array:
+    """x [B, H, W, C] -> [B, H', W', C], padded with -inf on all sides."""
+    pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    window, strides = (1, size, size, 1), (1, stride, stride, 1)
+    return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, pads)
+
+
 def patches(features: jax.Array) -> jax.Array:
     """features [B, h, w, D] -> grid [B, S, D], S = h*w in row-major order."""
     return features.reshape(features.shape[0], -1, features.shape[-1])
@@ -166,9 +171,7 @@ def patches(features: jax.Array) -> jax.Array:
 class Linear(nnx.Linear):
     """nnx.Linear with the room's conventions: compute in `dtype`, parameters stay float32."""
 
-    def __init__(
-        self, inputs: int, outputs: int, *, bias: bool = True, dtype: str, rngs: nnx.Rngs
-    ):
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, dtype: str, rngs: nnx.Rngs):
         super().__init__(
             inputs, outputs, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=rngs
         )
@@ -194,3 +197,8 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 def subkey(key: jax.Array | None, index: int) -> jax.Array | None:
     """`fold_in` that passes on None (= deterministic)."""
     return None if key is None else jax.random.fold_in(key, index)
+
+
+def is_zero(value: float | jax.Array) -> bool:
+    """True for a Python 0: known while tracing, so the branch can be left out of the program."""
+    return isinstance(value, int | float) and value == 0

@@ -19,12 +19,6 @@ EPS, MOMENTUM = 1e-3, 0.99
 WIDTHS = {"conv_1": 1280, "block_13_expand": 576}
 STRIDES = {"conv_1": 32, "block_13_expand": 16}
 
-# Everything a pixel-level kernel holds is small: only the widest 1x1 kernels are worth sharding.
-SHARDING = (
-    (r"encoder/conv_1/kernel", (None, None, None, "fsdp")),  # [1, 1, 320, 1280]
-    (r"encoder/(blocks|stem|conv_1)/.*", ()),  # replicated: at most 1.2 MiB each
-)
-
 
 class InvertedResidual(nnx.Module):
     """Expand 1x1, depthwise 3x3, project 1x1 without a non-linearity (figure 3b, 4d)."""
@@ -91,8 +85,8 @@ class MobileNetV2(nnx.Module):
             x = block(x, train_stats)
         return patches(relu6(self.conv_1(x, train_stats)))
 
-    def classify(self, images: jax.Array) -> jax.Array:
+    def classify(self, images: jax.Array, train_stats: bool = False) -> jax.Array:
         """images [B, H, W, 3] -> ImageNet logits float32 [B, num_classes]."""
         if self.head is None:
             raise ValueError("this encoder has no classifier: set encoder.num_classes (1001)")
-        return self.head(self(images).mean(axis=1)).astype(jnp.float32)
+        return self.head(self(images, train_stats).mean(axis=1)).astype(jnp.float32)

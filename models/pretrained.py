@@ -17,6 +17,25 @@ from models.functional import flatten, functional, unflatten
 from models.mobilenet_v2 import EPS, MobileNetV2
 
 
+def split(section: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A model section → (variables of its encoder's `weights` file, the section without the file).
+
+    The variables are {} where no file is named. Raises ValueError for an encoder without a reader.
+    """
+    encoder = dict(section["encoder"])
+    path, kind = encoder.pop("weights", ""), encoder["type"]
+    section = {**section, "encoder": encoder}
+    if not path:
+        return {}, section
+    if kind not in READERS:
+        raise ValueError(
+            f"model.encoder.weights={path}: no reader for {kind} weights; leave it empty, or use "
+            f"model.encoder.type one of {', '.join(READERS)}."
+        )
+    loaded = READERS[kind](path, num_classes=encoder.get("num_classes", 0))
+    return {name: {"encoder": tree} for name, tree in loaded.items()}, section
+
+
 def load_mobilenet_v2(path: str | Path, *, num_classes: int = 0) -> dict[str, Any]:
     """npz of the de-quantised MobileNetV2 1.0 tflite file -> {"params": .., "stats": ..}, float32.
 
@@ -91,3 +110,6 @@ def _target(
     if place.endswith("depthwise"):
         return f"params/{place}/kernel", array.transpose(1, 2, 0, 3)  # 1HWC -> HW1C
     return f"params/{place}/kernel", array.transpose(1, 2, 3, 0)  # OHWI -> HWIO
+
+
+READERS = {"mobilenet_v2": load_mobilenet_v2}

@@ -83,6 +83,9 @@ class Task:
         params = state.ema if jax.tree.leaves(state.ema) else state.params
         return {"params": merge(params, state.frozen), "stats": state.stats}
 
+    def attach(self, data: Any, variables: Tree) -> None:
+        """Before the first step: the data may carry what frozen parts compute (features)."""
+
     def predictors(self) -> dict[str, Callable]:
         """Named pure functions (variables, batch, **options) -> arrays, for evaluators."""
         return {}

@@ -1,6 +1,6 @@
 """Captioning by maximum likelihood: masked cross-entropy of each reference given its image.
 
-Any model with the captioner's interface fits: images (or cached features) and tokens in, logits out.
+Any model with the captioner's interface fits: images (or features) and tokens in, logits out.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from models.captioner import caption
 from models.decoding import PAD
-from models.functional import Model
+from models.functional import Model, digest
 from tasks.base import Aux, Batch, Task, Tree, merge
 
 
 class Captioning(Task):
     """Cross-entropy with label smoothing and scheduled sampling.
 
-    model               functional captioner: `apply(variables, inputs, tokens) -> logits, attention`
+    model               functional captioner: inputs, tokens → logits, attention
     frozen              path patterns of parameters that stay as they are, e.g. ("encoder/",)
     label_smoothing     share of the target mass spread evenly over the vocabulary (Szegedy 2016)
-    scheduled_sampling  highest probability of feeding back the model's own word (Bengio 2015, §2.4),
+    scheduled_sampling  highest probability of feeding back the model's own word (Bengio 2015),
                         reached linearly at `scheduled_sampling_steps`
     doubly_stochastic   weight of Σ_i (1 − Σ_t α_ti)² (Xu 2015, eq. 14), 0 = off
     train_stats         batch statistics from the batch, for encoders trained from scratch
@@ -92,9 +93,27 @@ class Captioning(Task):
             metrics["attention_penalty"] = (penalty, real.sum().astype(jnp.float32))
         return total, Aux(count, metrics, stats)
 
+    def attach(self, data: Any, variables: Tree) -> None:
+        """With `data.cached_views`, images are encoded once and batches carry the features."""
+        if not data.cached_views:
+            return
+        if not any(p.startswith("encoder") for p in self.frozen):
+            raise ValueError(
+                "data.cached_views > 0 keeps the encoder's output, but the encoder is trained; set "
+                'task.frozen=("encoder/",) or data.cached_views=0.'
+            )
+        encode = jax.jit(self.predictors()["encode"])
+        data.cache_features(
+            lambda images: np.asarray(encode(variables, images), np.float16),
+            digest({k: v.get("encoder", {}) for k, v in variables.items()}),
+        )
+
     def predictors(self) -> dict[str, Callable]:
         def decode(variables: Tree, batch: Batch, **options: Any) -> dict[str, jax.Array]:
             inputs = batch["features"] if "features" in batch else batch["image"]
             return caption(self.model, variables, inputs, **{"length": self.length} | options)
 
-        return {"decode": decode}
+        def encode(variables: Tree, images: jax.Array) -> jax.Array:
+            return self.model.apply(variables, images, method="encode")
+
+        return {"decode": decode, "encode": encode}

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from training.keys import fold_name
 from training.state import TrainState, flatten, map_with_path
 
 AXES = ("data", "fsdp", "tensor")
@@ -55,7 +56,8 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     if batch_size % n:
         raise ValueError(
             f"data.batch_size={batch_size} is not divisible by {n} devices (mesh.data="
-            f"{mesh.shape['data']} x mesh.fsdp={mesh.shape['fsdp']}); nearest {nearest(batch_size, n)}."
+            f"{mesh.shape['data']} x mesh.fsdp={mesh.shape['fsdp']}); "
+            f"nearest {nearest(batch_size, n)}."
         )
 
 
@@ -86,7 +88,8 @@ def _check_rule(path: str, shape: tuple[int, ...], regex: str, axes: tuple, mesh
     where = f"`{path}` {list(shape)}"
     if len(axes) != len(shape):
         raise ValueError(
-            f"{where}: the rule {regex!r} names {len(axes)} dimensions; write one axis or None each."
+            f"{where}: the rule {regex!r} names {len(axes)} dimensions; "
+            "write one axis or None for each."
         )
     for i, axis in enumerate(axes):
         names = () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
@@ -99,7 +102,7 @@ def _check_rule(path: str, shape: tuple[int, ...], regex: str, axes: tuple, mesh
             said = " x ".join(f"{a}={mesh.shape[a]}" for a in names)
             raise ValueError(
                 f"{where}: dimension {i} is not divisible by {said}; nearest "
-                f"{nearest(shape[i], n)}. Change that size in the model section, or the mesh section."
+                f"{nearest(shape[i], n)}. Change that size in the model section or the mesh."
             )
 
 
@@ -141,26 +144,28 @@ def init_state(
     the random ones before `task.freeze`. Raises ValueError naming paths that do not fit.
     """
     loaded = flatten(pretrained or {})
-    make = _initialiser(task, tx, seed, ema)
-    shardings = state_shardings(jax.eval_shape(make, loaded), rules, mesh)
+    make = _initialiser(task, tx, ema)
+    key = jax.random.key(seed)
+    shardings = state_shardings(jax.eval_shape(make, key, loaded), rules, mesh)
     with jax.set_mesh(mesh):
-        return jax.jit(make, out_shardings=shardings)(loaded)
+        return jax.jit(make, out_shardings=shardings)(key, loaded)
 
 
 def abstract_state(
     task: Any, tx: Any, *, mesh: Mesh, rules: Rules = (), ema: float = 0.0
 ) -> TrainState:
     """Shapes, dtypes and shardings of the state, nothing allocated: what a restore fills."""
-    shapes = jax.eval_shape(_initialiser(task, tx, 0, ema), {})
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(_initialiser(task, tx, ema), key, {})
     shardings = state_shardings(shapes, rules, mesh)
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
     )
 
 
-def _initialiser(task: Any, tx: Any, seed: int, ema: float) -> Any:
-    def make(loaded: dict[str, Any]) -> TrainState:
-        params, stats = task.init(jax.random.fold_in(jax.random.key(seed), 0))
+def _initialiser(task: Any, tx: Any, ema: float) -> Any:
+    def make(key: jax.Array, loaded: dict[str, Any]) -> TrainState:
+        params, stats = task.init(fold_name(key, "init", 0))
         tree = _replace({"params": params, "stats": stats}, loaded)
         params, frozen = task.freeze(tree["params"])
         return TrainState(

@@ -94,8 +94,10 @@ def make_train_step(
             grads, stats, sums = _gradient(task, now, micro, key, i * accum_steps, shardings)
             return _update(tx, now, grads, stats, sums)
 
-        new, log = jax.lax.scan(one_pass, state, jnp.arange(passes)) if passes > 1 else one_pass(
-            state, jnp.int32(0)
+        new, log = (
+            jax.lax.scan(one_pass, state, jnp.arange(passes))
+            if passes > 1
+            else one_pass(state, jnp.int32(0))
         )
         metrics, bad = _metrics(log)
         if schedule is not None:
@@ -165,7 +167,9 @@ def _average(state: TrainState, decay: float, bad: jax.Array) -> Any:
     """Exponential average with the usual warm-up, min(decay, (1 + t) / (10 + t))."""
     t = state.step.astype(jnp.float32)
     keep = jnp.where(bad, 1.0, jnp.minimum(decay, (1 + t) / (10 + t)))
-    return jax.tree.map(lambda e, p: e + (1 - keep).astype(e.dtype) * (p - e), state.ema, state.params)
+    return jax.tree.map(
+        lambda e, p: e + (1 - keep).astype(e.dtype) * (p - e), state.ema, state.params
+    )
 
 
 def _split(batch: Any, n: int, mesh: Mesh) -> Any:

@@ -1,0 +1,123 @@
+"""Captions a split with a trained run: COCO-format results, and scores where there are references.
+
+python -m evaluators.run --workdir=runs/f8k --split=dev --beam=3 --out=results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from evaluators.captions import Captions
+from evaluators.summary import print_scores, score_rows
+
+OVERRIDE = "--config."
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Flags, and the values of `--config.data.path=DIR` as {"data.path": "DIR"}."""
+    parser = argparse.ArgumentParser(prog="python -m evaluators.run", description=__doc__)
+    parser.add_argument("--workdir", required=True, help="folder of a trained run")
+    parser.add_argument("--split", default="dev", help="split to caption (dev)")
+    parser.add_argument("--beam", type=int, help="hypotheses per image, 1 = greedy (the run's)")
+    parser.add_argument("--length_penalty", type=float, help="0 favours short captions (the run's)")
+    parser.add_argument("--checkpoint", default="best", help="best | latest | STEP (best)")
+    parser.add_argument("--batch_size", type=int, default=32, help="images at once (32)")
+    parser.add_argument("--limit", type=int, default=0, help="caption only the first images")
+    parser.add_argument("--out", help="results file: [{image_id, caption}], as COCO's")
+    parser.add_argument(
+        "--neighbour",
+        action="store_true",
+        help="add the nearest-neighbour row: encodes all training images",
+    )
+    parser.epilog = (
+        "--config.KEY=VALUE changes a value of the saved config, e.g. --config.data.path"
+    )
+    known, rest = parser.parse_known_args(arguments)
+    overrides = {}
+    for text in rest:
+        key, equals, value = text.partition("=")
+        if not key.startswith(OVERRIDE) or not equals:
+            parser.error(f"unknown argument {text}; config values are given as --config.KEY=VALUE")
+        overrides[key.removeprefix(OVERRIDE)] = value
+    return known, overrides
+
+
+def make_evaluator(built: Any, flags: argparse.Namespace) -> Captions:
+    """An evaluator of the split that scores as the run's own does."""
+    own = [e for e in built.evals.values() if isinstance(e, Captions)]
+    own = sorted(own, key=lambda e: e.split != flags.split)[:1]
+    final = built.config.get("final", {})
+    return Captions(
+        built.task.predictors()["decode"],
+        built.data,
+        split=flags.split,
+        batch_size=flags.batch_size,
+        beam=final.get("beam", 1) if flags.beam is None else flags.beam,
+        length_penalty=(
+            final.get("length_penalty", 0.7)
+            if flags.length_penalty is None
+            else flags.length_penalty
+        ),
+        limit=flags.limit,
+        mesh=built.mesh,
+        **({"metrics": own[0].metrics, "tokenizer": own[0].tokenizer} if own else {}),
+    )
+
+
+def write_results(path: str | pathlib.Path, captions: dict) -> None:
+    """[{"image_id", "caption"}, ...], readable by any COCO caption tool."""
+    rows = [{"image_id": i, "caption": caption} for i, caption in captions.items()]
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+
+
+def run(flags: argparse.Namespace, overrides: dict[str, str]) -> Captions:
+    """Restores, captions, scores, prints, writes. Raises ValueError or OSError in a sentence."""
+    import train  # an entry point like this one: it alone knows how a run is put together
+
+    built, variables, step = train.restore(
+        flags.workdir, checkpoint=flags.checkpoint, overrides=overrides
+    )
+    evaluator = make_evaluator(built, flags)
+    encode = None
+    if flags.neighbour:
+        encode = functools.partial(jax.jit(built.task.predictors()["encode"]), variables)
+    name = f"step {step}, " + (f"beam {evaluator.beam}" if evaluator.beam > 1 else "greedy")
+    rows = score_rows({flags.split: evaluator}, variables, name, encode)
+    if evaluator.scores is None:
+        print(
+            f"{flags.split} has no references: captions only, {len(evaluator.decoded.ids)} of them"
+        )
+    else:
+        print_scores(rows, evaluator.scores.signature)
+    if flags.out:
+        write_results(flags.out, evaluator.decoded.captions)
+        print(f"{flags.out}: {len(evaluator.decoded.captions)} captions")
+    else:
+        for image_id, caption in list(evaluator.decoded.captions.items())[:5]:
+            print(f"{image_id}: {caption}")
+    return evaluator
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 with one sentence on stderr."""
+    flags, overrides = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        run(flags, overrides)
+    except (ValueError, OSError) as error:
+        print(f"evaluators.run: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Convolution lowerings equal lax.conv, batch norm folds exactly, dropout keeps its expectation."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from models.functional import functional
+from models.layers import ConvNorm, conv, dropout, max_pool, normalise
+
+KEY = jax.random.key(0)
+
+
+def reference(x, kernel, stride=1, padding="SAME", groups=1):
+    pads = padding if padding == "SAME" else [(padding, padding)] * 2
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), pads,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
+    )  # fmt: skip
+
+
+CASES = [  # lowering, kernel size, groups
+    ("auto", 1, 1), ("auto", 3, 6), ("auto", 3, 1), ("im2col", 3, 1), ("shift", 5, 6),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lowering,size,groups", CASES)
+def test_lowerings_equal_lax_conv_with_gradients(lowering, size, groups):
+    x = jax.random.normal(KEY, (2, 9, 8, 6))
+    kernel = jax.random.normal(KEY, (size, size, 6 // groups, 6 if groups > 1 else 4))
+
+    def both(x, kernel):
+        results = []
+        for stride in (1, 2):
+            for padding in ("SAME", size // 2):
+                kw = dict(stride=stride, padding=padding, groups=groups)
+                for f in (partial(conv, lowering=lowering, **kw), partial(reference, **kw)):
+                    y, vjp = jax.vjp(f, x, kernel)
+                    results.append((y, *vjp(jnp.cos(y))))
+        return results[::2], results[1::2]
+
+    got, expected = jax.jit(both)(x, kernel)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+def test_convolution_under_vmap_with_kernels_per_task():
+    x = jax.random.normal(KEY, (3, 2, 6, 6, 4))
+    kernels = jax.random.normal(KEY, (3, 3, 3, 4, 5))
+    got = jax.jit(jax.vmap(partial(conv, lowering="im2col")))(x, kernels)
+    for i in range(3):
+        np.testing.assert_allclose(got[i], reference(x[i], kernels[i]), atol=1e-4)
+
+
+def test_unknown_lowering_is_an_error():
+    with pytest.raises(ValueError, match="unknown convolution lowering 'fft'"):
+        conv(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), lowering="fft")
+
+
+def test_folded_norm_equals_convolution_then_norm():
+    model = functional(lambda rngs: ConvNorm(3, 5, 3, eps=1e-3, rngs=rngs))
+    p = model.init(KEY)["params"]
+    draw = lambda i: jax.random.uniform(jax.random.key(i), (5,), minval=0.5, maxval=2)  # noqa: E731
+    scale, bias, mean, var = map(draw, range(4))
+    variables = {
+        "params": {"kernel": p["kernel"], "norm": {"scale": scale, "bias": bias}},
+        "stats": {"norm": {"mean": mean, "var": var}},
+    }
+    x = jax.random.normal(KEY, (2, 6, 6, 3))
+    y = reference(x, p["kernel"])
+    expected = (y - mean) / jnp.sqrt(var + 1e-3) * scale + bias
+    np.testing.assert_allclose(model.apply(variables, x), expected, atol=1e-5)
+
+
+def test_batch_statistics_and_running_averages():
+    model = functional(lambda rngs: ConvNorm(3, 5, 1, momentum=0.9, rngs=rngs))
+    variables = model.init(KEY)
+    x = 3 + 2 * jax.random.normal(KEY, (4, 6, 6, 3))
+    y, stats = model.apply(variables, x, train_stats=True, return_stats=True)
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var((0, 1, 2)), 1, atol=1e-3)
+    raw = np.asarray(reference(x, variables["params"]["kernel"])).reshape(-1, 5)
+    np.testing.assert_allclose(stats["norm"]["mean"], 0.1 * raw.mean(0), atol=1e-5)
+    np.testing.assert_allclose(stats["norm"]["var"], 0.9 + 0.1 * raw.var(0, ddof=1), rtol=1e-4)
+
+
+def test_dropout_keeps_the_expectation_and_the_key_decides():
+    x = jnp.ones((64, 33, 67))  # 67: not a multiple of the four bytes in a word
+    y = dropout(x, 0.3, KEY)
+    kept = y > 0
+    assert abs(float(kept.mean()) - (1 - round(0.3 * 256) / 256)) < 0.005
+    assert abs(float(y.mean()) - 1) < 0.005
+    per_lane = kept.mean((0, 1))
+    assert float(jnp.abs(per_lane - per_lane.mean()).max()) < 0.06, "lanes must not differ"
+    np.testing.assert_array_equal(y, dropout(x, 0.3, KEY))
+    assert not np.array_equal(y, dropout(x, 0.3, jax.random.key(1)))
+    assert dropout(x, 0.3, None) is x and dropout(x, 0.0, KEY) is x
+    assert dropout(x.astype(jnp.bfloat16), 0.3, KEY).dtype == jnp.bfloat16
+    with pytest.raises(ValueError, match=r"dropout rate 1.5 is not in \[0, 1\)"):
+        dropout(x, 1.5, KEY)
+
+
+def test_normalise_and_pool():
+    grey = jnp.full((1, 2, 2, 3), 255, jnp.uint8)
+    np.testing.assert_allclose(normalise(grey, (127.5,), (127.5,), "float32"), 1)
+    ready = jnp.full((1, 2, 2, 3), 0.25)
+    np.testing.assert_allclose(normalise(ready, (127.5,), (127.5,), "float32"), 0.25)
+    x = -1 - jnp.arange(16.0).reshape(1, 4, 4, 1)
+    pooled = max_pool(x, size=3, stride=2, padding=1)[0, :, :, 0]
+    np.testing.assert_array_equal(pooled, [[-1, -2], [-5, -6]])

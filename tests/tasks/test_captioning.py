@@ -1,0 +1,127 @@
+"""The captioning loss against hand-computed cross-entropy, and what must not change it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.attention_lstm import AttentionLSTM
+from models.captioner import Captioner
+from models.decoding import EOS, PAD
+from models.functional import functional
+from models.mobilenet_v2 import MobileNetV2
+from tasks.base import merge, partition
+from tasks.captioning import Captioning
+
+V, D, S = 11, 1280, 3
+
+
+@functools.cache
+def model():
+    decoder = functools.partial(AttentionLSTM, width=8, attention_width=4, dropout=0.0)
+    return functional(
+        lambda rngs: Captioner(encoder=MobileNetV2, decoder=decoder, vocab_size=V, rngs=rngs)
+    )
+
+
+@functools.cache
+def variables():
+    return jax.jit(model().init)(jax.random.key(0))
+
+
+class State:
+    frozen, step = {}, jnp.int32(0)
+
+    @property
+    def stats(self):
+        return variables()["stats"]
+
+
+def batch(rows=3, captions=2, length=6, seed=0):
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(4, V, (rows, captions, length))
+    tokens[..., 0], tokens[:, 0, -2], tokens[:, 0, -1] = 1, EOS, PAD
+    features = rng.normal(size=(rows, S, D)).astype(np.float16)
+    return {"features": jnp.asarray(features), "tokens": jnp.asarray(tokens, jnp.int32)}
+
+
+def loss(task, data):
+    """Also checks that the reported nll is the loss where nothing is added to it."""
+    total, aux = task.loss(variables()["params"], State(), data, None)
+    return float(total), float(aux.count), aux
+
+
+def test_equals_the_sum_written_out():
+    data = batch()
+    total, count, aux = loss(Captioning(model=model()), data)
+    logits = model().apply(variables(), data["features"], data["tokens"][..., :-1])["logits"]
+    logp, expected, n = np.asarray(jax.nn.log_softmax(logits)), 0.0, 0
+    for index in np.ndindex(*data["tokens"].shape[:2]):
+        for t, word in enumerate(np.asarray(data["tokens"])[index][1:]):
+            if word != PAD:
+                expected -= logp[index][t, word]
+                n += 1
+    assert count == n
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    np.testing.assert_allclose(aux.metrics["nll"][0], expected, rtol=1e-5)
+
+
+def test_label_smoothing_is_cross_entropy_with_the_mixture():
+    data, eps = batch(), 0.1
+    total, _, _ = loss(Captioning(model=model(), label_smoothing=eps), data)
+    logits = model().apply(variables(), data["features"], data["tokens"][..., :-1])["logits"]
+    target = data["tokens"][..., 1:]
+    q = (1 - eps) * jax.nn.one_hot(target, V) + eps / V
+    expected = -(q * jax.nn.log_softmax(logits)).sum(-1) * (target != PAD)
+    np.testing.assert_allclose(total, expected.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_padding_changes_nothing(axis):
+    """More PAD columns, a missing caption, an empty example: same sum, same count."""
+    data = batch()
+    width = [(0, 0)] * 3
+    width[axis] = (0, 2)
+    padded = {"tokens": jnp.pad(data["tokens"], width)}
+    rows = [(0, 2 if axis == 0 else 0), (0, 0), (0, 0)]
+    padded["features"] = jnp.pad(data["features"], rows)
+    task = Captioning(model=model(), label_smoothing=0.1, doubly_stochastic=1.0)
+    (a, n, _), (b, m, _) = loss(task, data), loss(task, padded)
+    assert n == m
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_doubly_stochastic_penalty_written_out():
+    data = batch()
+    _, _, aux = loss(Captioning(model=model(), doubly_stochastic=1.0), data)
+    out = model().apply(variables(), data["features"], data["tokens"][..., :-1])
+    mask = np.asarray(data["tokens"][..., 1:] != PAD)[..., None]
+    seen = (np.asarray(out["attention"]) * mask).sum(2)
+    np.testing.assert_allclose(
+        aux.metrics["attention_penalty"][0], ((1 - seen) ** 2).sum(), rtol=1e-4
+    )
+
+
+def test_frozen_parameters_leave_the_trained_tree_and_come_back():
+    task = Captioning(model=model(), frozen=("encoder/",))
+    params, frozen = task.freeze(variables()["params"])
+    assert set(params) == {"decoder"} and set(frozen) == {"encoder"}
+    joined = merge(params, frozen)
+    assert jax.tree.structure(joined) == jax.tree.structure(variables()["params"])
+    with pytest.raises(ValueError, match="nothing_like_this"):
+        Captioning(model=model(), frozen=("nothing_like_this",)).freeze(variables()["params"])
+
+
+def test_partition_by_path():
+    tree = {"a": {"b": 1, "c": 2}, "d": 3}
+    assert partition(tree, ("a/b", "d")) == ({"a": {"c": 2}}, {"a": {"b": 1}, "d": 3})
+
+
+def test_decode_is_greedy_and_pure():
+    decode = Captioning(model=model(), length=5).predictors()["decode"]
+    data = {"features": batch()["features"]}
+    first, second = (jax.jit(decode)(variables(), data) for _ in range(2))
+    assert first["tokens"].shape == (3, 1, 5) and first["attention"].shape == (3, 5, S)
+    np.testing.assert_array_equal(first["tokens"], second["tokens"])

@@ -1,0 +1,108 @@
+"""Tiny data sets in their publishers' layouts, drawn for the tests: Flickr8k, JSON lines, COCO."""
+
+from __future__ import annotations
+
+import io
+import json
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 70, 220)}
+SPLITS = {"train": 16, "dev": 8, "test": 8}
+
+
+def picture(i: int) -> tuple[bytes, list[str]]:
+    """A coloured square as JPEG bytes, and five captions of it."""
+    name, colour = list(COLOURS.items())[i % len(COLOURS)]
+    pixels = np.full((40, 48, 3), 230, np.uint8)
+    x = 4 + i % 20
+    pixels[8:30, x : x + 22] = colour
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=92)
+    forms = (
+        "A {} square .",
+        "There is a {} square .",
+        "The square is {} .",
+        "One {} box .",
+        "{} !",
+    )
+    return buffer.getvalue(), [form.format(name) for form in forms]
+
+
+def flickr8k(folder: pathlib.Path) -> pathlib.Path:
+    images, text = folder / "Flicker8k_Dataset", folder / "Flickr8k_text"
+    images.mkdir(parents=True)
+    text.mkdir()
+    lines, i = [], 0
+    for split, n in SPLITS.items():
+        names = [f"{split}_{k}.jpg" for k in range(n)]
+        (text / f"Flickr_8k.{split}Images.txt").write_text("\n".join(names) + "\n")
+        for name in names:
+            data, captions = picture(i)
+            (images / name).write_bytes(data)
+            if split != "test":
+                lines += [f"{name}#{k}\t{c}" for k, c in enumerate(captions)]
+            i += 1
+    (text / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def json_lines(folder: pathlib.Path) -> pathlib.Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines, i = [], 0
+    for split, n in SPLITS.items():
+        for _ in range(n):
+            data, captions = picture(i)
+            (folder / f"{i}.jpg").write_bytes(data)
+            line = {"image": f"{i}.jpg", "captions": captions, "split": split}
+            lines.append(json.dumps(line))
+            i += 1
+    path = folder / "my.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def coco(folder: pathlib.Path) -> pathlib.Path:
+    """A builder on disk with the features of TFDS coco_captions, written without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "image/filename": tfds.features.Text(),
+            "image/id": np.int64,
+            "captions": tfds.features.Sequence({"id": np.int64, "text": tfds.features.Text()}),
+        }
+    )
+
+    class TinyCoco(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return self.dataset_info_from_configs(features=features)
+
+        def _split_generators(self, manager):
+            return {"train": self._rows(0, 16), "val": self._rows(16, 8), "test": self._rows(24, 8)}
+
+        def _generate_examples(self):
+            raise AssertionError("unused")
+
+        def _rows(self, first, n):
+            for i in range(first, first + n):
+                data, captions = picture(i)
+                texts = [{"id": 10 * i + k, "text": c} for k, c in enumerate(captions)]
+                yield (
+                    i,
+                    {
+                        "image": io.BytesIO(data),
+                        "image/filename": f"COCO_{i:012d}.jpg",
+                        "image/id": i,
+                        "captions": texts,
+                    },
+                )
+
+    builder = TinyCoco(data_dir=str(folder), file_format="array_record")
+    builder.download_and_prepare()
+    return pathlib.Path(builder.data_dir)
