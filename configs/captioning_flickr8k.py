@@ -10,7 +10,7 @@ from configs.common import base, finish
 
 def get_config(arg: str = ""):
     c = base()
-    c.total_steps = 4_500  # 12 epochs of 6,000 images
+    c.total_steps = 3_750  # 10 epochs of 6,000 images
     c.data = dict(
         type="captions",
         source="flickr8k",
@@ -31,7 +31,7 @@ def get_config(arg: str = ""):
     c.model = dict(
         type="captioner",
         encoder=dict(type="mobilenet_v2", weights=""),
-        decoder=dict(type="attention_lstm", width=384, dropout=0.5),
+        decoder=dict(type="attention_lstm", width=384, dropout=0.5, grid_dropout=0.2),
     )
     c.task = dict(type="captioning", frozen=("encoder/",), label_smoothing=0.1, length=20)
     c.optim.lr = 1e-3

@@ -56,6 +56,8 @@ def smoke(c: ConfigDict) -> None:
     c.data.image_size = 64
     c.data.captions_per_image = 2
     c.data.limit = 24
+    if c.data.source == "shapes":
+        c.data.path = "small"
     c.data.min_count = 1
     for section in c.evals.values():
         section.every = 3

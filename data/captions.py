@@ -102,11 +102,11 @@ class Captions:
             text = f"{captions:,} captions" if captions else "no captions"
             cut = f", {split.table.cut:,} cut at {self.max_len} words" if split.table.cut else ""
             cache = f", features {list(split.cache.shape)} cached" if split.cache else ""
-            lines.append(f"  {name:<10}{len(split.examples):,} images, {text}{cut}{cache}")
+            lines.append(f"  {name:<14}{len(split.examples):,} images, {text}{cut}{cache}")
         kind, size, key = self.tokenizer.kind, len(self.tokenizer), self.tokenizer.hash
-        lines.append(f"  vocabulary {size:,} {kind}, {key}")
+        lines.append(f"  vocabulary    {size:,} {kind}, {key}")
         if self.skipped:
-            lines.append(f"  left out   {len(self.skipped):,} records, first: {self.skipped[0]}")
+            lines.append(f"  left out      {len(self.skipped):,} records, first: {self.skipped[0]}")
         return "\n".join(lines)
 
     def _split(self, name: str) -> Split:

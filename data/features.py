@@ -55,11 +55,13 @@ class FeatureFile:
         """View slots [B] and examples [B] -> float16 [B, S, D]; index -1 gives zeros."""
         out = np.zeros((len(index), *self.shape[2:]), self._array.dtype)
         for row, view, i in zip(out, slot, index, strict=True):
-            if i >= 0:
-                row[...] = self._array[view, i]
-        if hasattr(self._map, "madvise"):
-            # Mapped pages count as the process's memory: give them back to the page cache.
-            self._map.madvise(mmap.MADV_DONTNEED)
+            if i < 0:
+                continue
+            row[...] = self._array[view, i]
+            if hasattr(self._map, "madvise"):
+                # Mapped pages count as the process's memory, and the kernel maps megabytes around
+                # each read: hand them back to the page cache at once.
+                self._map.madvise(mmap.MADV_DONTNEED)
         return out
 
 

@@ -127,7 +127,7 @@ def draw_picture(truth: dict, seed: int) -> Image.Image:
 
 
 def _grain(image: Image.Image, rng: random.Random) -> Image.Image:
-    """A quarter of the pixels 4 levels lighter or darker; no level wraps (all lie in 10..254)."""
+    """A quarter of the pixels 4 levels lighter or darker; `_clip` keeps levels from wrapping."""
     noise = np.frombuffer(rng.randbytes(SIDE * SIDE), np.uint8).reshape(SIDE, SIDE, 1)
     return Image.fromarray(np.asarray(image) + _GRAIN[noise])
 
@@ -144,7 +144,8 @@ def png(image: Image.Image) -> bytes:
 
 
 def _clip(level: float) -> int:
-    return max(0, min(255, int(level)))
+    """Within 6..250, which leaves room for the grain on both sides."""
+    return max(6, min(250, int(level)))
 
 
 def _draw_clutter(canvas: ImageDraw.ImageDraw, rng: random.Random, paper: tuple, side: int) -> None:

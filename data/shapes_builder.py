@@ -32,6 +32,7 @@ def content_version() -> str:
 class Shapes(tfds.core.GeneratorBasedBuilder):
     """Drawn scenes with captions in English and Chinese, and the truth of each scene."""
 
+    code_path = None  # there is nothing to download, so no file of checksums beside this one
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name="full", version=content_version()),
         tfds.core.BuilderConfig(name="small", version=content_version()),

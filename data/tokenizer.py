@@ -23,8 +23,8 @@ def split_words(text: str) -> list[str]:
 
 
 def split_characters(text: str) -> list[str]:
-    """Every character but white space, lower case: for languages written without spaces."""
-    return [c for c in text.lower() if not c.isspace()]
+    """Every character but white space, as the metrics' "characters": for Chinese and its like."""
+    return [c for c in text if not c.isspace()]
 
 
 class Tokenizer:

@@ -217,6 +217,7 @@ def write_report(
     environment.filters["number"] = number
     facts = {key: str(value) for key, value in facts.items()}
     own = {key: facts.pop(key, "") for key in ("subtitle", "machine", "signature", "date")}
+    own["machine"] = own["machine"] or facts.get("devices", "")
     page = environment.get_template("report.html.j2").render(
         title=title,
         own=own | {"date": own["date"] or datetime.datetime.now().strftime("%Y-%m-%d %H:%M")},

@@ -55,7 +55,7 @@ def make_evaluator(built: Any, flags: argparse.Namespace) -> Captions:
     own = [e for e in built.evals.values() if isinstance(e, Captions)]
     own = sorted(own, key=lambda e: e.split != flags.split)[:1]
     final = built.config.get("final", {})
-    return Captions(
+    return (type(own[0]) if own else Captions)(
         built.task.predictors()["decode"],
         built.data,
         split=flags.split,
@@ -84,9 +84,8 @@ def run(flags: argparse.Namespace, overrides: dict[str, str]) -> Captions:
     """Restores, captions, scores, prints, writes. Raises ValueError or OSError in a sentence."""
     import train  # an entry point like this one: it alone knows how a run is put together
 
-    built, variables, step = train.restore(
-        flags.workdir, checkpoint=flags.checkpoint, overrides=overrides
-    )
+    which = int(flags.checkpoint) if flags.checkpoint.isdigit() else flags.checkpoint
+    built, variables, step = train.restore(flags.workdir, checkpoint=which, overrides=overrides)
     evaluator = make_evaluator(built, flags)
     encode = None
     if flags.neighbour:

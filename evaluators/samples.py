@@ -53,11 +53,14 @@ def _font(size: int, wide: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
-    """Breaks at spaces, or anywhere in text without them; the last line ends in … if cut."""
-    pieces = list(text) if _wide(text) else [f"{word} " for word in text.split()]
+    """Breaks at spaces, or anywhere in what has none; the last line ends in … if cut."""
+    pieces: list[str] = []
+    for word in text.split():
+        whole = not _wide(word) and font.getlength(word) <= width
+        pieces += [f"{word} "] if whole else [*word[:-1], f"{word[-1]} "]
     rows = [""]
     for piece in pieces:
-        if rows[-1] and font.getlength((rows[-1] + piece).rstrip()) > width:
+        if rows[-1] and font.getlength(f"{rows[-1]}{piece}".rstrip()) > width:
             rows.append("")
         rows[-1] += piece
     rows = [row.strip() for row in rows]

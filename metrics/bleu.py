@@ -1,55 +1,46 @@
-"""BLEU-1..4 (Papineni et al. 2002) with coco-caption's conventions, to the last digit.
+"""BLEU-1..4 (Papineni et al., ACL 2002) with coco-caption's constants, so values are comparable.
 
-Reference length is the closest, ties the shorter; the constants 1e-15 and 1e-9 stand where
-coco-caption puts them, hence tiny non-zero values for captions without a matching 4-gram.
+Those constants (1e-15 in every numerator, 1e-9 in every denominator) make a perfect score
+0.99999999… and give captions without a common 4-gram a tiny positive BLEU-4.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from metrics.corpus import MAX_N, Corpus, lookup
+from metrics.corpus import MAX_N, Corpus
 
-TINY, SMALL = 1e-15, 1e-9
+_TINY, _SMALL = 1e-15, 1e-9
+
+
+def _scores(correct: np.ndarray, length: np.ndarray, target: np.ndarray, guess: np.ndarray):
+    """correct, guess [..., 4], length and target [...] -> BLEU-1..4 [..., 4]."""
+    precision = np.cumprod((correct + _TINY) / (guess + _SMALL), axis=-1)
+    bleu = precision ** (1 / np.arange(1, MAX_N + 1))
+    ratio = (length + _TINY) / (target + _SMALL)
+    return bleu * np.exp(np.minimum(0, 1 - 1 / ratio))[..., None]
 
 
 def bleu(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-    """Corpus BLEU-1..4 [4] and per-image BLEU-1..4 [4, M], between 0 and 1."""
-    m = corpus.images
-    length, closest = corpus.length[:m].astype(float), _closest(corpus)
-    correct = np.stack([_clipped(corpus, n) for n in range(MAX_N)])
-    guess = np.maximum(0.0, length - np.arange(MAX_N)[:, None])
-    each = _score(correct, guess, length, closest)
-    whole = _score(correct.sum(1), guess.sum(1), length.sum(), closest.sum())
-    return whole, each
+    """(BLEU-1..4 of all captions together [4], of each image [B, 4]).
 
-
-def _score(correct: np.ndarray, guess: np.ndarray, length, closest) -> np.ndarray:
-    product = np.cumprod((correct + TINY) / (guess + SMALL), axis=0)
-    orders = np.arange(1, MAX_N + 1).reshape(-1, *[1] * (product.ndim - 1))
-    ratio = (length + TINY) / (closest + SMALL)
-    penalty = np.where(ratio < 1, np.exp(1 - 1 / np.minimum(ratio, 1)), 1.0)
-    return product ** (1 / orders) * penalty
-
-
-def _closest(corpus: Corpus) -> np.ndarray:
-    """[M] length of the reference nearest in length."""
-    m = corpus.images
-    refs, own = corpus.length[m:], corpus.length[corpus.image[m:]]
-    # One integer orders by distance first, then by the shorter length.
-    key = np.abs(refs - own) * (refs.max(initial=0) + 1) + refs
-    first = np.concatenate([[0], np.cumsum(corpus.references)[:-1]])
-    return (np.minimum.reduceat(key, first) % (refs.max(initial=0) + 1)).astype(float)
-
-
-def _clipped(corpus: Corpus, n: int) -> np.ndarray:
-    """[M] n-grams of the hypothesis, each counted at most as often as in some one reference."""
-    table, m = corpus.grams[n], corpus.images
-    split = np.searchsorted(table.sentence, m)
-    key = corpus.image[table.sentence] * (table.total + 1) + table.gram
-    refs, inverse = np.unique(key[split:], return_inverse=True)
-    most = np.zeros(len(refs), np.int64)
-    np.maximum.at(most, inverse, table.count[split:])
-    at, there = lookup(refs, key[:split])
-    found = np.minimum(table.count[:split], most[at]) * there if len(refs) else np.zeros(split)
-    return np.bincount(table.sentence[:split], weights=found, minlength=m)
+    The corpus value sums clipped counts over images; it isn't the mean of the images. The
+    brevity penalty compares with the reference of the closest length, the shorter one of two.
+    """
+    correct = np.zeros((corpus.images, MAX_N))
+    for n in range(1, MAX_N + 1):
+        sentence, _, count = corpus.grams[n - 1]
+        mine, theirs, _ = corpus.join(n)
+        clipped = np.zeros(len(count), np.int64)  # most often in one reference
+        np.maximum.at(clipped, mine, np.minimum(count[mine], count[theirs]))
+        correct[:, n - 1] = np.bincount(sentence, clipped, corpus.images)[: corpus.images]
+    length = corpus.length[: corpus.images]
+    other = corpus.length[corpus.images :]
+    distance = np.abs(other - np.repeat(length, np.diff(corpus.first)))
+    scale = int(corpus.length.max(initial=0)) + 1
+    target = (
+        np.minimum.reduceat(distance * scale + other, corpus.first[:-1] - corpus.images) % scale
+    )
+    guess = np.maximum(0, length[:, None] - np.arange(MAX_N))
+    whole = _scores(correct.sum(0), length.sum(), target.sum(), guess.sum(0))
+    return whole, _scores(correct, length, target, guess)

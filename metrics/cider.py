@@ -1,56 +1,103 @@
-"""CIDEr and CIDEr-D (Vedantam et al. 2015, eqs. 1-3 and 6), equal to coco-caption's values.
+"""CIDEr and CIDEr-D (Vedantam et al., CVPR 2015): tf-idf cosine of n-grams with the references.
 
-What coco-caption calls `Cider` is CIDEr-D. Both range from 0 to 10. Document frequencies come from
-the references of the call, so the score of one image alone is 0: its n-grams are in every image.
+coco-caption's "CIDEr" is CIDEr-D; plain CIDEr neither clips counts nor compares lengths. Scores
+run from 0 to 10. By default the document frequencies come from the references of the same call,
+so the score of one image alone is 0; `Frequencies` keeps a table for use with few images.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 
-from metrics.corpus import MAX_N, Corpus, lookup
+from metrics.corpus import MAX_N, Corpus
 
 SIGMA = 6.0
 
 
-def cider_d(corpus: Corpus) -> np.ndarray:
-    """Per-image CIDEr-D [M]: counts clipped, a Gaussian on the length difference; mean = corpus."""
-    return _cider(corpus, clip=True)
+@dataclass(frozen=True)
+class Frequencies:
+    """In how many of `images` images an n-gram (words joined by blanks) is in some reference."""
+
+    images: int
+    counts: Mapping[str, int]
+
+    @classmethod
+    def of(cls, references: Sequence[Sequence[str]]) -> Frequencies:
+        """Count tokenised references: one list of captions for each image."""
+        counts: Counter[str] = Counter()
+        for captions in references:
+            seen = set()
+            for words in map(str.split, captions):
+                for n in range(1, MAX_N + 1):
+                    seen.update(" ".join(words[i : i + n]) for i in range(len(words) - n + 1))
+            counts.update(seen)
+        return cls(len(references), counts)
+
+    def save(self, path: str | Path) -> None:
+        """Write the table as JSON."""
+        table = {"images": self.images, "counts": dict(self.counts)}
+        Path(path).write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Frequencies:
+        """Read a table written by `save`; ValueError if the file is something else."""
+        try:
+            table = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(int(table["images"]), table["counts"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} isn't a document-frequency table: {error}") from None
 
 
-def cider(corpus: Corpus) -> np.ndarray:
-    """Per-image plain CIDEr [M]: the cosine alone."""
-    return _cider(corpus, clip=False)
+def _idf(corpus: Corpus, frequencies: Frequencies | None) -> list[np.ndarray]:
+    """For n = 1..4: log(images / documents) of every n-gram id."""
+    if frequencies is None:
+        tables = []
+        for sentence, gram, _ in corpus.grams:
+            size = int(gram.max(initial=-1)) + 1
+            mine = sentence >= corpus.images
+            documents = np.unique(corpus.image[sentence[mine]] * max(size, 1) + gram[mine])
+            count = np.bincount(documents % max(size, 1), minlength=size)
+            tables.append(np.log(float(corpus.images)) - np.log(np.maximum(1.0, count)))
+        return tables
+    total = np.log(float(frequencies.images))
+    known = frequencies.counts
+    return [
+        total - np.log([max(1.0, known.get(text, 0)) for text in corpus.texts(n)])
+        for n in range(1, MAX_N + 1)
+    ]
 
 
-def _cider(corpus: Corpus, clip: bool) -> np.ndarray:
-    m = corpus.images
-    pairs = np.zeros(len(corpus.length) - m)  # one for each reference
-    for n in range(MAX_N):
-        pairs += _similarity(corpus, n, clip)
-    if clip:
-        # "Length" is the number of bigrams in coco-caption.
+def cider(
+    corpus: Corpus, *, clipped: bool = True, frequencies: Frequencies | None = None
+) -> tuple[float, np.ndarray]:
+    """(mean over images, score of each image [B]); `clipped` is CIDEr-D, otherwise CIDEr.
+
+    CIDEr-D clips a candidate's tf-idf at the reference's and multiplies by exp(-d² / 2σ²), where d
+    is the difference of the numbers of *bigrams*, as in the authors' code.
+    """
+    idf = _idf(corpus, frequencies)
+    references = len(corpus.length) - corpus.images
+    pair = np.zeros((MAX_N, references))
+    candidate = corpus.image[corpus.images :]
+    for n, ((sentence, gram, count), weight) in enumerate(zip(corpus.grams, idf, strict=True)):
+        vector = count * weight[gram]
+        norm = np.sqrt(np.bincount(sentence, vector**2, len(corpus.length)))
+        mine, theirs, owner = corpus.join(n + 1)
+        left = np.minimum(vector[mine], vector[theirs]) if clipped else vector[mine]
+        dot = np.bincount(owner - corpus.images, left * vector[theirs], references)
+        scale = norm[candidate] * norm[corpus.images :]
+        pair[n] = dot / np.where(scale > 0, scale, 1)
+    score = pair.mean(0)
+    if clipped:
         bigrams = np.maximum(corpus.length - 1, 0)
-        delta = (bigrams[corpus.image[m:]] - bigrams[m:]).astype(float)
-        pairs *= np.exp(-(delta**2) / (2 * SIGMA**2))
-    total = np.bincount(corpus.image[m:], weights=pairs, minlength=m)
-    return total / MAX_N / corpus.references * 10.0
-
-
-def _similarity(corpus: Corpus, n: int, clip: bool) -> np.ndarray:
-    """[references] cosine of TF-IDF vectors of each reference and its image's hypothesis."""
-    table, m = corpus.grams[n], corpus.images
-    image, width = corpus.image[table.sentence], table.total + 1
-    split = np.searchsorted(table.sentence, m)
-    key = image * width + table.gram
-    frequency = np.bincount(np.unique(key[split:]) % width, minlength=width)
-    idf = np.log(float(m)) - np.log(np.maximum(1.0, frequency))
-    weight = table.count * idf[table.gram]
-    norm = np.sqrt(np.bincount(table.sentence, weights=weight**2, minlength=len(corpus.length)))
-    at, there = lookup(key[:split], key[split:])
-    ref = weight[split:]
-    hyp = weight[:split][at] if split else np.zeros(len(ref))
-    product = np.where(there, (np.minimum(hyp, ref) if clip else hyp) * ref, 0.0)
-    value = np.bincount(table.sentence[split:] - m, weights=product, minlength=len(norm) - m)
-    scale = norm[m:] * norm[corpus.image[m:]]
-    return np.where(scale > 0, value / np.where(scale > 0, scale, 1.0), value)
+        difference = bigrams[candidate] - bigrams[corpus.images :]
+        score = score * np.exp(-(difference**2) / (2 * SIGMA**2))
+    summed = np.bincount(candidate, score, corpus.images)
+    per_image = 10 * summed / np.diff(corpus.first)
+    return float(per_image.mean()) if len(per_image) else 0.0, per_image

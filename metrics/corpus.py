@@ -1,90 +1,90 @@
-"""Sentences as integers: what BLEU, ROUGE-L and CIDEr all count, prepared once for all of them.
+"""Captions as arrays of integers, made once and shared by BLEU, ROUGE-L, CIDEr and diversity.
 
-A Corpus holds one hypothesis and any number of references for each image, and its n-grams as one
-flat sorted table, so that every metric is a handful of NumPy passes instead of dictionaries.
+Every word, and every run of n words, of all captions of one call gets a small integer, so that
+counting and matching n-grams is sorting integers instead of hashing tuples of strings.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
 MAX_N = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Grams:
-    """The n-grams of one order, one row for each (sentence, n-gram) pair, sorted by both.
-
-    sentence, gram, count   [rows]
-    total                   number of different n-grams; ids are 0 .. total − 1
-    """
-
-    sentence: np.ndarray
-    gram: np.ndarray
-    count: np.ndarray
-    total: int
-
-
 class Corpus:
-    """hypotheses [M] and references [M][≥ 1], words separated by white space.
+    """Candidate i is sentence i; the references of all images follow, image by image.
 
-    Sentences 0 .. M − 1 are the hypotheses, the rest are references; `image` says whose they are.
-    Raises ValueError where the two differ in length or an image has no reference.
+    candidates: B captions, words separated by blanks. references: B lists of captions.
     """
 
-    def __init__(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]):
-        if len(hypotheses) != len(references):
-            raise ValueError(f"{len(hypotheses)} captions but {len(references)} reference lists.")
-        for i, refs in enumerate(references):
-            if isinstance(refs, str) or not len(refs):
-                raise ValueError(f"image {i} needs a list of at least one reference, not {refs!r}.")
-        self.images = len(hypotheses)
-        self.references = np.array([len(r) for r in references], np.int64)
-        texts = [*hypotheses, *(text for refs in references for text in refs)]
-        order = np.arange(self.images)
-        self.image = np.concatenate([order, np.repeat(order, self.references)])
-        vocabulary: dict[str, int] = {}
-        words = [[vocabulary.setdefault(w, len(vocabulary)) for w in t.split()] for t in texts]
-        self.length = np.array([len(w) for w in words], np.int64)
-        self.words = np.array([w for sentence in words for w in sentence], np.int64)
-        self.first = np.concatenate([[0], np.cumsum(self.length)[:-1]]).astype(np.int64)
-        self._names = list(vocabulary)
+    def __init__(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+        if len(candidates) != len(references):
+            raise ValueError(f"{len(candidates)} captions but {len(references)} reference lists")
+        empty = next((i for i, captions in enumerate(references) if not captions), None)
+        if empty is not None:
+            raise ValueError(f"caption {empty} has no references to be scored against")
+        self.images = len(candidates)
+        counts = np.fromiter(map(len, references), np.int64, self.images)
+        self.first = self.images + np.concatenate([[0], np.cumsum(counts)])  # [B + 1] sentences
+        self.image = np.concatenate(  # [sentences] the image each belongs to
+            [np.arange(self.images), np.repeat(np.arange(self.images), counts)]
+        )
+        sentences = [caption.split() for caption in chain(candidates, *references)]
+        self.length = np.fromiter(map(len, sentences), np.int64, len(sentences))  # [sentences]
+        words = list(chain.from_iterable(sentences))
+        self.vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
+        self.words = np.fromiter(map(self.vocabulary.__getitem__, words), np.int64, len(words))
 
-    @functools.cached_property
-    def grams(self) -> tuple[Grams, ...]:
-        """Orders 1 to 4."""
-        sentence = np.repeat(np.arange(len(self.length)), self.length)
+    @cached_property
+    def start(self) -> np.ndarray:
+        """[sentences + 1] position of each sentence's first word in `words`."""
+        return np.concatenate([[0], np.cumsum(self.length)])
+
+    @cached_property
+    def grams(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """For n = 1..4: (sentence, gram, count), one row for each different n-gram of a sentence.
+
+        Rows are sorted by sentence, then gram; grams of one n are numbered 0, 1, 2, …
+        """
+        owner = np.repeat(np.arange(len(self.length)), self.length)
+        place = np.arange(len(self.words))
         gram, table = self.words, []
-        total = len(self._names)
+        self._occurrences: list[tuple[np.ndarray, np.ndarray]] = []
         for n in range(1, MAX_N + 1):
-            if n > 1:  # an n-gram is a pair of (its first n−1 words, its last word)
-                inside = sentence[: len(sentence) - n + 1] == sentence[n - 1 :]
-                pair = gram[:-1] * (len(self._names) + 1) + self.words[n - 1 :]
-                # Pairs across a sentence end share one id that no sentence counts.
-                pair = np.where(inside, pair, -1)
-                unique, gram = np.unique(pair, return_inverse=True)
-                total = len(unique)
-            else:
-                inside = np.ones(len(gram), bool)
-            key = sentence[: len(gram)][inside] * (total + 1) + gram[inside]
-            key, count = np.unique(key, return_counts=True)
-            table.append(Grams(key // (total + 1), key % (total + 1), count, total))
-        return tuple(table)
+            if n > 1:  # gram n starting here = (gram n-1 starting here, word n-1 further on)
+                keep = place + n <= self.start[owner + 1]
+                pair = gram[keep] * (len(self.vocabulary) + 1) + self.words[place[keep] + n - 1]
+                place, owner = place[keep], owner[keep]
+                gram = np.unique(pair, return_inverse=True)[1]
+            self._occurrences.append((gram, place))
+            size = int(gram.max(initial=-1)) + 1
+            rows, count = np.unique(owner * max(size, 1) + gram, return_counts=True)
+            sentence, which = np.divmod(rows, max(size, 1))
+            table.append((sentence, which, count))
+        return table
 
-    def name(self, n: int, sentence: int) -> list[tuple[str, ...]]:
-        """The n-grams of one sentence in words, in order: for document-frequency tables."""
-        row = self.words[self.first[sentence] : self.first[sentence] + self.length[sentence]]
-        said = [self._names[w] for w in row]
-        return [tuple(said[i : i + n]) for i in range(len(said) - n + 1)]
+    def texts(self, n: int) -> list[str]:
+        """The words of every n-gram, joined by blanks, in the order of their numbers."""
+        self.grams  # noqa: B018  numbers the n-grams
+        gram, place = self._occurrences[n - 1]
+        words = list(self.vocabulary)
+        first = np.unique(gram, return_index=True)[1]
+        return [" ".join(words[i] for i in self.words[p : p + n]) for p in place[first].tolist()]
 
+    def join(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pairs of rows of `grams[n - 1]`: (candidate row, reference row) with the same n-gram.
 
-def lookup(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of `wanted` in sorted `keys`, and whether they are there at all."""
-    if not len(keys):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return at, keys[at] == wanted
+        Returns (candidate row [K], reference row [K], sentence of the reference [K]).
+        """
+        sentence, gram, _ = self.grams[n - 1]
+        size = int(gram.max(initial=-1)) + 1
+        split = int(np.searchsorted(sentence, self.images))
+        mine = sentence[:split] * size + gram[:split]  # sorted, because rows are
+        wanted = self.image[sentence[split:]] * size + gram[split:]
+        at = np.searchsorted(mine, wanted)
+        hit = np.flatnonzero(mine[np.minimum(at, split - 1)] == wanted) if split else at[:0]
+        return at[hit], split + hit, sentence[split + hit]

@@ -1,19 +1,25 @@
-"""How varied a set of captions is: distinct-n (Li et al. 2016), words used, different captions."""
+"""How varied the captions themselves are, apart from whether they are right.
+
+distinct-n (Li et al., NAACL 2016): different n-grams over all n-grams. Vocabulary use: different
+words in the captions, also as a share of the different words in the references.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numpy as np
+
+from metrics.corpus import Corpus
 
 
-def diversity(captions: Sequence[str]) -> dict[str, float]:
-    """distinct-1, distinct-2: different n-grams over all n-grams; then counts of the set."""
-    words = [caption.split() for caption in captions]
-    found = {"distinct-1": _distinct(words, 1), "distinct-2": _distinct(words, 2)}
-    found["vocabulary"] = float(len({w for caption in words for w in caption}))
-    found["unique captions"] = float(len({" ".join(caption) for caption in words}))
-    return found
-
-
-def _distinct(sentences: list[list[str]], n: int) -> float:
-    grams = [tuple(s[i : i + n]) for s in sentences for i in range(len(s) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else 0.0
+def diversity(corpus: Corpus) -> dict[str, float]:
+    """Scores of all candidates of `corpus` together."""
+    scores = {}
+    for n in (1, 2):
+        sentence, gram, count = corpus.grams[n - 1]
+        mine = sentence < corpus.images
+        scores[f"distinct-{n}"] = len(np.unique(gram[mine])) / max(1, int(count[mine].sum()))
+    split = corpus.start[corpus.images]
+    used = len(np.unique(corpus.words[:split]))
+    scores["vocabulary"] = float(used)
+    scores["vocabulary use"] = used / max(1, len(np.unique(corpus.words[split:])))
+    return scores

@@ -1,6 +1,6 @@
-"""ROUGE-L (Lin 2004) as coco-caption computes it: beta 1.2, maxima over references.
+"""ROUGE-L (Lin, 2004) as coco-caption computes it: longest common subsequence, beta = 1.2.
 
-Precision and recall may come from different references; an empty caption counts as one empty word.
+Precision and recall are each the best over the references, which may be different ones.
 """
 
 from __future__ import annotations
@@ -10,69 +10,70 @@ import numpy as np
 from metrics.corpus import Corpus
 
 BETA = 1.2
-WORD = 63  # positions that one machine word holds
+_BITS = 63  # words that fit in one machine integer
 
 
-def rouge_l(corpus: Corpus) -> np.ndarray:
-    """Per-image ROUGE-L [M], between 0 and 1; its mean is the corpus score."""
-    m = corpus.images
-    hyp, ref = corpus.image[m:], np.arange(m, len(corpus.length))
-    lcs = lcs_lengths(corpus, hyp, ref).astype(float)
-    both_empty = (corpus.length[hyp] == 0) & (corpus.length[ref] == 0)
-    lcs[both_empty] = 1.0
-    first = np.concatenate([[0], np.cumsum(corpus.references)[:-1]])
-    precision = np.maximum.reduceat(lcs / np.maximum(corpus.length[hyp], 1), first)
-    recall = np.maximum.reduceat(lcs / np.maximum(corpus.length[ref], 1), first)
-    top, bottom = (1 + BETA**2) * precision * recall, recall + BETA**2 * precision
-    return np.where((precision > 0) & (recall > 0), top / np.where(bottom > 0, bottom, 1), 0.0)
+def _padded(corpus: Corpus, which: np.ndarray, fill: int) -> np.ndarray:
+    """Words of the sentences `which` [P] -> [P, longest], filled up with `fill`."""
+    length = corpus.length[which]
+    column = np.arange(int(length.max(initial=0)))
+    at = corpus.start[which][:, None] + column
+    if not len(corpus.words):
+        return np.full(at.shape, fill)
+    return np.where(
+        column < length[:, None], corpus.words[np.minimum(at, len(corpus.words) - 1)], fill
+    )
 
 
-def lcs_lengths(corpus: Corpus, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Longest common subsequence of sentences a[i] and b[i] [P], bit-parallel (Hyyrö 2004)."""
-    short = corpus.length[b] <= WORD
-    out = np.zeros(len(a), np.int64)
-    if short.any():
-        out[short] = _vectorised(corpus, a[short], b[short])
-    for i in np.flatnonzero(~short):
-        out[i] = _one(_words(corpus, a[i]), _words(corpus, b[i]))
-    return out
+def _common_one(first: np.ndarray, second: np.ndarray) -> int:
+    """Longest common subsequence of two long captions, on Python's unbounded integers."""
+    place: dict[int, int] = {}
+    for i, word in enumerate(first.tolist()):
+        place[word] = place.get(word, 0) | 1 << i
+    row = everything = (1 << len(first)) - 1
+    for word in second.tolist():
+        match = row & place.get(word, 0)
+        row = ((row + match) | (row - match)) & everything
+    return len(first) - row.bit_count()
 
 
-def _words(corpus: Corpus, sentence: int) -> np.ndarray:
-    first = corpus.first[sentence]
-    return corpus.words[first : first + corpus.length[sentence]]
+def common_subsequence(corpus: Corpus) -> np.ndarray:
+    """[references] length of the longest common subsequence with the image's candidate.
+
+    All pairs at once, a row of the dynamic programme in the bits of one integer (Hyyrö, 2004).
+    """
+    other = np.arange(corpus.images, len(corpus.length))
+    mine = corpus.image[other]
+    result = np.zeros(len(other), np.int64)
+    long = corpus.length[mine] > _BITS
+    for i in np.flatnonzero(long):
+        words = [corpus.words[corpus.start[s] : corpus.start[s + 1]] for s in (mine[i], other[i])]
+        result[i] = _common_one(*words)
+    mine, other = mine[~long], other[~long]
+    candidate = _padded(corpus, mine, -1)
+    bit = np.uint64(1) << np.arange(candidate.shape[1], dtype=np.uint64)
+    row = np.full(len(mine), (1 << candidate.shape[1]) - 1, np.uint64)
+    everything = row.copy()
+    for word in _padded(corpus, other, -2).T:
+        match = row & np.where(candidate == word[:, None], bit, np.uint64(0)).sum(
+            1, dtype=np.uint64
+        )
+        row = ((row + match) | (row - match)) & everything
+    result[~long] = candidate.shape[1] - np.bitwise_count(row)
+    return result
 
 
-def _padded(corpus: Corpus, sentences: np.ndarray, fill: int) -> np.ndarray:
-    """[P, longest] word ids, `fill` behind the end."""
-    length = corpus.length[sentences]
-    column = np.arange(length.max(initial=0))
-    inside = column < length[:, None]
-    at = np.where(inside, corpus.first[sentences][:, None] + column, 0)
-    words = corpus.words if len(corpus.words) else np.zeros(1, np.int64)
-    return np.where(inside, words[at], fill)
-
-
-def _vectorised(corpus: Corpus, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """One bit for each position of b; a zero bit ends up for each step of the subsequence."""
-    left, right = _padded(corpus, a, -1), _padded(corpus, b, -2)
-    bit = np.uint64(1) << np.arange(right.shape[1], dtype=np.uint64)
-    state = np.full(len(a), ~np.uint64(0))
-    for column in left.T:
-        match = ((right == column[:, None]) * bit).sum(1, dtype=np.uint64)
-        both = state & match
-        state = (state + both) | (state - both)
-    return np.bitwise_count(~state & np.uint64(2**WORD - 1)).astype(np.int64)
-
-
-def _one(a: np.ndarray, b: np.ndarray) -> int:
-    """The same with Python's unbounded integers, for very long references."""
-    where: dict[int, int] = {}
-    for i, word in enumerate(b.tolist()):
-        where[word] = where.get(word, 0) | 1 << i
-    ones = (1 << len(b)) - 1
-    state = ones
-    for word in a.tolist():
-        both = state & where.get(word, 0)
-        state = ((state + both) | (state - both)) & ones
-    return len(b) - state.bit_count()
+def rouge_l(corpus: Corpus) -> tuple[float, np.ndarray]:
+    """(mean over images, ROUGE-L of each image [B])."""
+    # An empty caption counts as one empty word, which only another empty caption shares.
+    length = np.maximum(corpus.length, 1)
+    common = common_subsequence(corpus)
+    image = corpus.image[corpus.images :]
+    both_empty = (corpus.length[corpus.images :] == 0) & (corpus.length[image] == 0)
+    common = np.where(both_empty, 1, common)
+    begin = corpus.first[:-1] - corpus.images
+    precision = np.maximum.reduceat(common / length[image], begin)
+    recall = np.maximum.reduceat(common / length[corpus.images :], begin)
+    bottom = recall + BETA**2 * precision
+    score = (1 + BETA**2) * precision * recall / np.where(bottom > 0, bottom, 1)
+    return float(score.mean()) if len(score) else 0.0, score

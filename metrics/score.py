@@ -1,43 +1,77 @@
-"""One call for every caption metric: tokenise once, count once, sign with the settings."""
+"""All metrics of a set of captions in one call, with a signature that says how they were computed.
+
+    scores = score({7: "a dog runs"}, {7: ["A dog is running.", "The dog runs."]})
+    scores.corpus["CIDEr-D"], scores.per_image["BLEU-4"], scores.signature
+
+Values are those of coco-caption; compare numbers only under the same signature.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from metrics import wordnet as _wordnet
 from metrics.bleu import bleu
-from metrics.cider import cider, cider_d
-from metrics.corpus import Corpus
+from metrics.cider import Frequencies, cider
+from metrics.corpus import MAX_N, Corpus
 from metrics.diversity import diversity
+from metrics.meteor import meteor
 from metrics.ptb import tokenize
 from metrics.rouge import rouge_l
 
-VERSION = "1"
-DEFAULT = ("bleu", "rouge_l", "cider_d", "cider", "diversity")
-TOKENIZERS = {
-    "ptb": tokenize,
-    "characters": lambda text: " ".join("".join(text.split())),
-    "none": lambda text: text,
-}
-SIGNED = {
-    "bleu": "BLEU:coco,closest",
-    "rouge_l": "ROUGE-L:coco,beta1.2",
-    "cider_d": "CIDEr-D:n4,sigma6,df=refs",
-    "cider": "CIDEr:n4,df=refs",
-    "diversity": "distinct:1-2",
-}
+VERSION = "0.1"  # raise it when any value changes
+METRICS = ("bleu", "rouge_l", "cider", "cider_d", "diversity", "meteor")
+_USUAL = ("bleu", "rouge_l", "cider_d", "diversity", "meteor")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Scores:
-    """corpus: {name: value}; per_image: {name: [M]} in the order of ids; signature: settings."""
+    """corpus: one number a metric; per_image: [B] numbers a metric, in the order of `ids`."""
 
     corpus: dict[str, float]
     per_image: dict[str, np.ndarray]
-    ids: list[Hashable]
+    ids: list
     signature: str
+
+
+def characters(text: str) -> str:
+    """Every character a word, without white space and punctuation: for Chinese or Japanese."""
+    return " ".join(
+        c for c in text.lower() if not c.isspace() and not unicodedata.category(c).startswith("P")
+    )
+
+
+TOKENIZERS: dict[str, Callable[[str], str]] = {
+    "ptb": tokenize,
+    "characters": characters,
+    "none": lambda text: " ".join(text.split()),
+}
+
+
+def _one_of(what: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise ValueError(f"there is no {what} {given!r}; known are {', '.join(known)}")
+
+
+def _check(results: Mapping, references: Mapping) -> None:
+    if not results:
+        raise ValueError("there are no captions to score")
+    for image, caption in results.items():
+        if image not in references:
+            raise ValueError(f"the result for image {image!r} has no references to compare with")
+        captions = references[image]
+        if isinstance(captions, str) or not len(captions):
+            raise ValueError(
+                f"references of image {image!r} must be a list of at least one caption"
+            )
+        for text in (caption, *captions):
+            if not isinstance(text, str):
+                raise ValueError(f"a caption of image {image!r} isn't a string but {text!r}")
 
 
 def score(
@@ -45,35 +79,59 @@ def score(
     references: Mapping[Hashable, Sequence[str]],
     *,
     tokenizer: str = "ptb",
-    metrics: Sequence[str] = DEFAULT,
+    metrics: Sequence[str] | None = None,
+    wordnet: str | Path | None = None,
+    frequencies: Frequencies | None = None,
 ) -> Scores:
-    """Scores each result {id: caption} against references {id: captions}.
+    """Score one caption for each image of `results`; other images of `references` don't count.
 
-    Raises ValueError for an unknown metric or tokenizer, no results, or a result without reference.
+    Args:
+        tokenizer: "ptb" (English), "characters" (Chinese), "none" (already tokenised).
+        metrics: some of METRICS; by default all but plain CIDEr, and METEOR not for characters.
+        wordnet: folder of a WordNet dictionary: adds METEOR's synonyms.
+        frequencies: document frequencies for CIDEr; by default those of these references.
+
+    Raises ValueError for unknown names, no captions, or captions without references.
     """
-    for given, known, key in ((tokenizer, TOKENIZERS, "tokenizer"), *((m, SIGNED, "metric")
-                              for m in metrics)):  # fmt: skip
-        if given not in known:
-            raise ValueError(f"unknown {key} {given!r}; known: {', '.join(known)}.")
-    if not results:
-        raise ValueError("there are no results to score.")
+    _one_of("tokenizer", tokenizer, tuple(TOKENIZERS))
+    if metrics is None:
+        metrics = [m for m in _USUAL if m != "meteor" or tokenizer != "characters"]
+    for name in metrics:
+        _one_of("metric", name, METRICS)
+    _check(results, references)
+    split = TOKENIZERS[tokenizer]
     ids = list(results)
-    if missing := [i for i in ids if not references.get(i)]:
-        raise ValueError(f"{len(missing)} results have no reference, the first is {missing[0]!r}.")
-    cut = TOKENIZERS[tokenizer]
-    hypotheses = [cut(results[i]) for i in ids]
-    corpus = Corpus(hypotheses, [[cut(r) for r in references[i]] for i in ids])
-    whole, each = {}, {}
+    candidates = [split(results[i]) for i in ids]
+    truths = [[split(text) for text in references[i]] for i in ids]
+    whole, each, modules = _measure(Corpus(candidates, truths), set(metrics), frequencies)
+    if "meteor" in metrics:
+        synonyms = _wordnet.load(str(wordnet)) if wordnet else None
+        whole["METEOR"], each["METEOR"] = meteor(candidates, truths, synonyms=synonyms)
+        modules.append("METEOR:1.5,exact+stem" + "+synonym" * bool(synonyms))
+    signed = [f"capax:{VERSION}", f"tok:{tokenizer}", f"images:{len(ids)}", *modules]
+    return Scores(whole, each, ids, "|".join(signed))
+
+
+def _measure(
+    corpus: Corpus, metrics: set[str], frequencies: Frequencies | None
+) -> tuple[dict[str, float], dict[str, np.ndarray], list[str]]:
+    """The metrics that count n-grams: (corpus values, per-image values, signatures)."""
+    whole: dict[str, float] = {}
+    each: dict[str, np.ndarray] = {}
+    signed = []
     if "bleu" in metrics:
         total, single = bleu(corpus)
-        whole |= {f"BLEU-{n + 1}": float(total[n]) for n in range(4)}
-        each |= {f"BLEU-{n + 1}": single[n] for n in range(4)}
-    for key, name, function in (("rouge_l", "ROUGE-L", rouge_l), ("cider_d", "CIDEr-D", cider_d),
-                                ("cider", "CIDEr", cider)):  # fmt: skip
-        if key in metrics:
-            each[name] = function(corpus)
-            whole[name] = float(each[name].mean())
+        for n in range(MAX_N):
+            whole[f"BLEU-{n + 1}"], each[f"BLEU-{n + 1}"] = float(total[n]), single[:, n]
+        signed.append("BLEU:coco,closest")
+    if "rouge_l" in metrics:
+        whole["ROUGE-L"], each["ROUGE-L"] = rouge_l(corpus)
+        signed.append("ROUGE-L:coco,beta1.2")
+    df = f"df:{frequencies.images}" if frequencies else "df:refs"
+    for name, key, clipped in (("cider", "CIDEr", False), ("cider_d", "CIDEr-D", True)):
+        if name in metrics:
+            whole[key], each[key] = cider(corpus, clipped=clipped, frequencies=frequencies)
+            signed.append(f"{key}:n4,{'sigma6,' * clipped}{df}")
     if "diversity" in metrics:
-        whole |= diversity(hypotheses)
-    signed = " | ".join(SIGNED[m] for m in metrics)
-    return Scores(whole, each, ids, f"capax-metrics:{VERSION} | tok:{tokenizer} | {signed}")
+        whole |= diversity(corpus)
+    return whole, each, signed

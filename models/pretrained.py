@@ -17,7 +17,7 @@ from models.functional import flatten, functional, unflatten
 from models.mobilenet_v2 import EPS, MobileNetV2
 
 
-def split(section: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split(section: dict[str, Any], *, read: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
     """A model section → (variables of its encoder's `weights` file, the section without the file).
 
     The variables are {} where no file is named. Raises ValueError for an encoder without a reader.
@@ -25,7 +25,7 @@ def split(section: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     encoder = dict(section["encoder"])
     path, kind = encoder.pop("weights", ""), encoder["type"]
     section = {**section, "encoder": encoder}
-    if not path:
+    if not path or not read:
         return {}, section
     if kind not in READERS:
         raise ValueError(

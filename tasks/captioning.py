@@ -106,6 +106,7 @@ class Captioning(Task):
         data.cache_features(
             lambda images: np.asarray(encode(variables, images), np.float16),
             digest({k: v.get("encoder", {}) for k, v in variables.items()}),
+            progress=_tell,
         )
 
     def predictors(self) -> dict[str, Callable]:
@@ -117,3 +118,9 @@ class Captioning(Task):
             return self.model.apply(variables, images, method="encode")
 
         return {"decode": decode, "encode": encode}
+
+
+def _tell(split: str, done: int, total: int) -> None:
+    """A line for every tenth of the images that are encoded."""
+    if done * 10 // total > (done - 1) * 10 // total:
+        print(f"encoding {split}: {100 * done // total} %", flush=True)

@@ -6,6 +6,7 @@ class AttentionLSTM. A typo is an error naming the section, the bad key and the 
 
 from __future__ import annotations
 
+import ast
 import difflib
 import functools
 import importlib
@@ -53,6 +54,56 @@ def call(fn: Callable, section: Mapping, *, where: str, **extra: Any) -> Any:
     values = check(fn, _plain(section), where)
     _check_required(fn, {**values, **extra}, where)
     return fn(**values, **extra)
+
+
+def explain_flags(argv: list[str], error: Exception) -> str:
+    """A sentence for a `--config.a.b=value` that the config does not take, with the nearest key."""
+    file = next((a.split("=", 1)[1] for a in argv if a.startswith("--config=")), "")
+    path, _, arg = file.partition(":")
+    name = path.removesuffix(".py").replace("/", ".")
+    try:
+        known = _keys(importlib.import_module(name).get_config(arg).to_dict(), "config")
+    except ModuleNotFoundError:
+        return f"--config={file}: there is no such file."
+    except Exception:
+        return str(error)
+    for given in (a[2:].split("=", 1)[0] for a in argv if a.startswith("--config.")):
+        if given not in known:
+            close = difflib.get_close_matches(given, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            return f"{given} is not a key of {path}{hint}"
+        if repr(given.split(".")[-1]) in str(error) or given in str(error):
+            return f"{given} has the wrong type: {path} has {known[given]!r}."
+    return str(error)
+
+
+def override(config: Any, key: str, text: str) -> None:
+    """Sets `data.path` and the like in a ConfigDict from text; ConfigError with the nearest key."""
+    known = _keys(config.to_dict(), "config")
+    if f"config.{key}" not in known:
+        close = difflib.get_close_matches(f"config.{key}", known, n=1)
+        raise ConfigError(
+            f"config.{key} is unknown" + (f"; did you mean {close[0]}?" if close else ".")
+        )
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    old = known[f"config.{key}"]
+    ok, value = (True, text) if isinstance(old, str) else _fit(value, type(old))
+    if not ok:
+        raise ConfigError(f"config.{key}={text}: expected {type(old).__name__}, as in {old!r}.")
+    config.update_from_flattened_dict({key: value})
+
+
+def _keys(tree: Mapping, prefix: str) -> dict[str, Any]:
+    """{"config.a.b": value} of a nested dict, sections included."""
+    out = {}
+    for key, value in tree.items():
+        out[f"{prefix}.{key}"] = value
+        if isinstance(value, dict):
+            out |= _keys(value, f"{prefix}.{key}")
+    return out
 
 
 def sharding_rules(folder: str, section: Mapping) -> tuple:

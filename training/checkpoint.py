@@ -151,6 +151,7 @@ class Checkpointer:
         return state, f"Resuming at step {step} from {self.folder / str(step)}."
 
     def _candidates(self, step: int | str) -> list[int]:
+        self.wait()
         steps = self.steps()
         if not steps:
             raise CheckpointError(f"{self.folder} holds no checkpoint: train with --workdir first.")

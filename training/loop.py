@@ -67,11 +67,13 @@ def fit(
     the loop early (the caller then saves). last_good: path of the checkpoint to name in errors.
     Raises NonFiniteError. The yielded state is donated to the next step: do not keep it.
     """
-    step = int(state.step)
+    step = start = int(state.step)
     watch = _Watch(last_good)
     clock = _Clock()
     while True:
-        _call_hooks(hooks, step, state, total_steps, watch, clock)
+        # A resumed run was saved after the hooks of its step: they have had their turn.
+        again = step == start > 0
+        _call_hooks(hooks, step, state, total_steps, watch, clock, again)
         if step >= total_steps or (stop is not None and stop.reached(step)):
             watch.settle()
             return
@@ -96,13 +98,19 @@ def fit(
 
 
 def _call_hooks(
-    hooks: Sequence, step: int, state: TrainState, total: int, watch: _Watch, clock: _Clock
+    hooks: Sequence,
+    step: int,
+    state: TrainState,
+    total: int,
+    watch: _Watch,
+    clock: _Clock,
+    again: bool,
 ) -> None:
     for hook in hooks:
         due = getattr(hook, "due", None)
         if due is None:
             hook(step, state)
-        elif due(step, total):
+        elif due(step, total) and not again:
             watch.settle()  # never evaluate or save after a step that went wrong
             with clock.paused():
                 hook(step, state)

@@ -11,11 +11,9 @@ import tempfile
 
 import jax
 from rich.console import Console
-from rich.table import Table
 
-from training.state import TrainState, flatten
-
-MIB = 2**20
+from training.state import TrainState
+from training.table import mib_per_device, parameter_table
 
 
 def cache_folder() -> pathlib.Path:
@@ -62,46 +60,13 @@ def start_block(state: TrainState, mesh: jax.sharding.Mesh, lines: list[str]) ->
         "devices": f"{len(devices)} × {devices[0].device_kind}, jax {jax.__version__}",
         "mesh": ", ".join(f"{k}={v}" for k, v in mesh.shape.items()),
         "parameters": f"{counts['trained']:,} trained, {counts['frozen']:,} frozen",
-        "state": f"{_mib(state):.1f} MiB per device",
+        "state": f"{mib_per_device(state):.1f} MiB per device",
     }
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, quiet=jax.process_index() > 0)
     console.rule("[bold]capax", align="left")
     for name, value in facts.items():
         console.print(f"[bold]{name:<11}[/] {value}", highlight=False)
-    console.print(_table(state))
+    console.print(parameter_table(state))
     for line in lines:
         console.print(line, highlight=False)
     return facts
-
-
-def _mib(tree: object) -> float:
-    """MiB on one device."""
-    leaves = jax.tree.leaves(tree)
-    size = lambda x: x.dtype.itemsize * _product(x.sharding.shard_shape(x.shape))  # noqa: E731
-    return sum(size(x) for x in leaves) / MIB
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
-
-
-def _table(state: TrainState) -> Table:
-    """Trained and frozen parameters by module, two levels deep."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name, justify in (("module", "left"), ("tensors", "right"), ("parameters", "right"),
-                          ("MiB/device", "right"), ("sharded over", "left")):  # fmt: skip
-        table.add_column(name, justify=justify)
-    for mark, tree in (("", state.params), (" (frozen)", state.frozen)):
-        groups: dict[str, list] = {}
-        for path, leaf in flatten(tree).items():
-            groups.setdefault("/".join(path.split("/")[:2]), []).append(leaf)
-        for module, leaves in groups.items():
-            axes = {str(a) for x in leaves for a in x.sharding.spec if a is not None}
-            table.add_row(
-                module + mark, str(len(leaves)), f"{sum(x.size for x in leaves):,}",
-                f"{_mib(leaves):.2f}", ", ".join(sorted(axes)) or "–",
-            )  # fmt: skip
-    return table

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -31,16 +32,18 @@ class Writers:
         wandb: str = "",
         config: Mapping[str, Any] | None = None,
     ):
+        self._file = self._board = self._wandb = None
+        if jax.process_index() > 0:  # every host has the same numbers: one of them writes
+            return
         path = pathlib.Path(workdir) / "metrics.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= start]
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
-        self._board = self._wandb = None
         if tensorboard:
             from tensorboardX import SummaryWriter
 
             self._board = SummaryWriter(
-                str(pathlib.Path(workdir) / "tensorboard"), purge_step=start
+                str(pathlib.Path(workdir) / "tensorboard"), purge_step=start + 1
             )
         if wandb:
             try:
@@ -57,8 +60,9 @@ class Writers:
         """One line of metrics.jsonl; NaN and Inf are written as null, so that it stays JSON."""
         values = {k: float(v) for k, v in values.items()}
         line = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        self._file.write(json.dumps({"step": step, **line}) + "\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(json.dumps({"step": step, **line}) + "\n")
+            self._file.flush()
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
@@ -75,7 +79,8 @@ class Writers:
             self._wandb.log({name: wandb.Image(pixels)}, step=step)
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
         if self._wandb is not None:
@@ -84,8 +89,8 @@ class Writers:
 
 def _lines(path: pathlib.Path) -> list[str]:
     """Whole lines only: a kill may have torn the last one."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [line for line in lines if line.startswith("{") and line.endswith("}")]
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return [line for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
 
 
 class Progress:
@@ -94,6 +99,7 @@ class Progress:
     def __init__(self, total: int, start: int = 0, console: Console | None = None):
         self.console = console or Console(file=sys.stdout, soft_wrap=True)
         self._total, self._began, self._first = total, time.perf_counter(), start
+        self.console.quiet = self.console.quiet or jax.process_index() > 0
         self._bar = None
         if self.console.is_terminal:
             self._bar = Bar(

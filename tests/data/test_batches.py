@@ -156,7 +156,7 @@ def test_a_bad_image_is_named_by_the_iterator_or_left_out(flickr):
         list(opened(root).one_pass("dev", 2))
     data = opened(root, on_error="skip")
     assert data.sizes == {"train": 9, "dev": 2, "test": 2} and len(data.skipped) == 2
-    assert "left out   2 records" in data.describe()
+    assert "left out      2 records" in data.describe()
     take(data.batches(seed=0), 4)
 
 

@@ -31,8 +31,8 @@ def test_rare_words_and_the_size_limit():
 def test_characters_drop_white_space_and_join_without_it():
     characters = Tokenizer.train("characters", ["一只 狗在跑。", "一只T恤"], min_count=1)
     ids = characters.encode("一只 狗 T")
-    assert characters.decode(ids) == "一只狗t"
-    assert characters.words(ids) == ["一", "只", "狗", "t"]
+    assert characters.decode(ids) == "一只狗T"
+    assert characters.words(ids) == ["一", "只", "狗", "T"]
 
 
 def test_bpe_never_meets_an_unknown_word_and_lowers_case():

@@ -3,11 +3,17 @@
 Parameters `body/...`, `head/...`; batch {"x" [B, 8], "y" [B], "index" [B]}; y < 0 is padding.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from training.loop import fit
+from training.optimizer import make_optimizer
+from training.sharding import init_state, make_mesh, put_batch
+from training.step import make_train_step
 
 
 class Aux(NamedTuple):
@@ -72,3 +78,28 @@ def batches(start=0, seed=0, size=16, bad=()):
             batch["x"][1, 2] = np.nan
         yield batch
         step += 1
+
+
+def setting(task=None, *, devices=2, optim=None, seed=0, mesh=None, rules=(), **step):
+    """(task, tx, mesh, train_step, state) of a toy run; `step` goes to make_train_step."""
+    task = task or Toy()
+    mesh = mesh or make_mesh(devices=jax.devices()[:devices])
+    optim = {"type": "sgd", "lr": 0.1, "schedule": "constant", "total_steps": 100} | (optim or {})
+    tx, schedule = make_optimizer(**optim)
+    train_step = make_train_step(task, tx, seed=seed, mesh=mesh, schedule=schedule, **step)
+    state = init_state(task, tx, seed=seed, mesh=mesh, rules=rules, ema=step.get("ema", 0.0))
+    return task, tx, mesh, train_step, state
+
+
+def trained(task=None, steps=4, size=16, bad=(), **kw):
+    """Trains and returns (state as NumPy, one metrics dict per step)."""
+    task, _, mesh, train_step, state = setting(task, **kw)
+    put = functools.partial(put_batch, mesh=mesh)
+    log = []
+    loop = fit(
+        task, state, batches(size=size, bad=bad), train_step, total_steps=steps, seed=0, put=put
+    )
+    for _, now, metrics in loop:
+        state = now
+        log.append(metrics)
+    return jax.device_get(state), log

@@ -1,0 +1,75 @@
+"""`python -m evaluators.run`: COCO results, the score table, sentences instead of tracebacks."""
+
+import json
+import sys
+import types
+
+import pytest
+
+from evaluators import run
+from evaluators.captions import Captions
+
+
+@pytest.fixture
+def restored(monkeypatch, data, variables, make_predict):
+    """A stand-in for train.restore; yields what it was asked."""
+    asked = {}
+    task = types.SimpleNamespace(predictors=lambda: {"decode": make_predict()})
+    own = Captions(make_predict(), data, metrics=("rouge_l", "diversity"))
+    built = types.SimpleNamespace(
+        task=task, data=data, mesh=None, config={"final": {"beam": 2}}, evals={"dev": own}
+    )
+
+    def restore(workdir, checkpoint="best", overrides=None):
+        if workdir == "gone":
+            raise ValueError("gone/config.json does not exist.")
+        asked.update(workdir=workdir, checkpoint=checkpoint, overrides=overrides)
+        return built, variables, 40
+
+    fake = types.ModuleType("train")
+    fake.restore = restore
+    monkeypatch.setitem(sys.modules, "train", fake)
+    return asked
+
+
+def test_writes_coco_results_and_prints_the_table(restored, tmp_path, capsys, captions):
+    out = tmp_path / "deep" / "results.json"
+    flags = ["--workdir=w", "--split=dev", "--limit=6", f"--out={out}", "--checkpoint=20"]
+    assert run.main([*flags, "--config.data.path=DIR", "--config.data.limit=3"]) == 0
+    rows = json.loads(out.read_text("utf-8"))
+    assert rows[1] == {"image_id": "dev_1.jpg", "caption": captions[1]} and len(rows) == 6
+    assert restored["checkpoint"] == 20
+    assert restored["overrides"] == {"data.path": "DIR", "data.limit": "3"}
+    said = capsys.readouterr().out
+    # The run's own metrics and beam, with the baselines that need no features.
+    for part in ("ROUGE-L", "distinct-1", "step 40, beam 2", "random", "human", "6 captions"):
+        assert part in said
+    assert "BLEU-4" not in said and "nearest" not in said
+
+
+def test_a_split_without_references_gets_captions(restored, tmp_path, capsys):
+    out = tmp_path / "results.json"
+    assert run.main(["--workdir=w", "--split=test", "--beam=1", f"--out={out}"]) == 0
+    assert len(json.loads(out.read_text("utf-8"))) == 4
+    assert "test has no references: captions only, 4 of them" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--workdir=gone"], "gone/config.json does not exist."),
+        (["--workdir=w", "--split=val"], "no split 'val' in the data, which has train, dev, test"),
+        (["--workdir=w", "--beam=0"], "beam=0"),
+        (["--workdir=w", "--out=/dev/null/x.json"], "/dev/null"),
+    ],
+)
+def test_errors_are_one_sentence(restored, capsys, flags, said):
+    assert run.main(flags) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_unknown_flags_are_named(restored, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run.main(["--workdir=w", "--beem=3"])
+    assert stop.value.code == 2 and "--beem=3" in capsys.readouterr().err
