@@ -62,3 +62,5 @@ def smoke(c: ConfigDict) -> None:
     for section in c.evals.values():
         section.every = 3
     c.model.decoder.width = 32
+    if c.model.encoder.type == "resnet":
+        c.model.encoder.update(stages=2, base_width=8)

@@ -108,13 +108,15 @@ def _dress(axes) -> None:
     axes.spines["bottom"].set_color("#030303")
     axes.tick_params(length=0, labelsize=10.5, labelcolor="#020202", pad=5)
     axes.locator_params(axis="y", nbins=5)
-    axes.locator_params(axis="x", nbins=6)
+    axes.locator_params(axis="x", nbins=6, integer=True)
     axes.xaxis.set_major_formatter(
         lambda x, _: f"{x / 1000:g}k" if abs(x) >= 10_000 else f"{x:,.0f}"
     )
     low, high = axes.get_ylim()
     if 0 < high < 0.01:
-        axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0e}".replace("e-0", "e-") if y else "0")
+        axes.yaxis.set_major_formatter(
+            lambda y, _: f"{y:.1e}".replace(".0e", "e").replace("e-0", "e-") if y else "0"
+        )
     elif high - low >= 2000:
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}")
 

@@ -108,7 +108,12 @@ def number(value: float | None) -> str:
         return "–"
     if value >= 20 and float(value).is_integer():
         return f"{value:,.0f}"
-    return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+    return "<0.001" if 0 < value < 0.001 else f"{value:.3f}"
+
+
+def brief(value: float) -> str:
+    """Three digits of whatever a curve shows: 2.54, 0.000301, 12,300."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def is_baseline(name: str) -> bool:
@@ -214,7 +219,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
+    environment.filters["brief"] = brief
     facts = {key: str(value) for key, value in facts.items()}
     own = {key: facts.pop(key, "") for key in ("subtitle", "machine", "signature", "date")}
     own["machine"] = own["machine"] or facts.get("devices", "")

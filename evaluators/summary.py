@@ -81,16 +81,22 @@ def score_rows(
     return rows
 
 
-def print_scores(rows: Rows, signature: str = "") -> None:
-    """The score table, as in the report."""
+def print_scores(rows: Rows, signature: str = "", width: int = 7) -> None:
+    """The score table, as in the report; more than `width` columns go on in a second one."""
     columns = list(dict.fromkeys(key for _, values in rows for key in values))
-    table = Table(caption=signature, header_style="bold", caption_justify="left")
-    table.add_column("scores")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, values in rows:
-        table.add_row(name, *[number(values.get(c)) for c in columns])
-    Console(width=max(100, 30 + 11 * len(columns))).print(table)
+    console = Console(width=120)
+    for first in range(0, len(columns), width):
+        shown = columns[first : first + width]
+        table = Table(header_style="bold", min_width=100)
+        table.add_column("scores", no_wrap=True)
+        for column in shown:
+            table.add_column(column, justify="right")
+        for name, values in rows:
+            if any(c in values for c in shown):
+                table.add_row(name, *[number(values.get(c)) for c in shown])
+        console.print(table)
+    if signature:
+        console.print(signature, highlight=False, soft_wrap=True)
 
 
 def history(workdir: pathlib.Path) -> list[dict]:

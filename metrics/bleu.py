@@ -30,7 +30,7 @@ def bleu(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
     correct = np.zeros((corpus.images, MAX_N))
     for n in range(1, MAX_N + 1):
         sentence, _, count = corpus.grams[n - 1]
-        mine, theirs, _ = corpus.join(n)
+        mine, theirs = corpus.shared[n - 1]
         clipped = np.zeros(len(count), np.int64)  # most often in one reference
         np.maximum.at(clipped, mine, np.minimum(count[mine], count[theirs]))
         correct[:, n - 1] = np.bincount(sentence, clipped, corpus.images)[: corpus.images]

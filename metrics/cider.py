@@ -61,8 +61,9 @@ def _idf(corpus: Corpus, frequencies: Frequencies | None) -> list[np.ndarray]:
         for sentence, gram, _ in corpus.grams:
             size = int(gram.max(initial=-1)) + 1
             mine = sentence >= corpus.images
-            documents = np.unique(corpus.image[sentence[mine]] * max(size, 1) + gram[mine])
-            count = np.bincount(documents % max(size, 1), minlength=size)
+            pairs = np.sort(gram[mine] * corpus.images + corpus.image[sentence[mine]])
+            once = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]  # np.unique is slower
+            count = np.bincount(once // corpus.images, minlength=size)
             tables.append(np.log(float(corpus.images)) - np.log(np.maximum(1.0, count)))
         return tables
     total = np.log(float(frequencies.images))
@@ -88,9 +89,10 @@ def cider(
     for n, ((sentence, gram, count), weight) in enumerate(zip(corpus.grams, idf, strict=True)):
         vector = count * weight[gram]
         norm = np.sqrt(np.bincount(sentence, vector**2, len(corpus.length)))
-        mine, theirs, owner = corpus.join(n + 1)
+        mine, theirs = corpus.shared[n]
+        owner = sentence[theirs] - corpus.images
         left = np.minimum(vector[mine], vector[theirs]) if clipped else vector[mine]
-        dot = np.bincount(owner - corpus.images, left * vector[theirs], references)
+        dot = np.bincount(owner, left * vector[theirs], references)
         scale = norm[candidate] * norm[corpus.images :]
         pair[n] = dot / np.where(scale > 0, scale, 1)
     score = pair.mean(0)

@@ -75,16 +75,19 @@ class Corpus:
         first = np.unique(gram, return_index=True)[1]
         return [" ".join(words[i] for i in self.words[p : p + n]) for p in place[first].tolist()]
 
-    def join(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs of rows of `grams[n - 1]`: (candidate row, reference row) with the same n-gram.
+    @cached_property
+    def shared(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For n = 1..4: n-grams that a candidate has in common with a reference of its image.
 
-        Returns (candidate row [K], reference row [K], sentence of the reference [K]).
+        Two equally long arrays of row numbers in `grams[n - 1]`: (candidate's, reference's).
         """
-        sentence, gram, _ = self.grams[n - 1]
-        size = int(gram.max(initial=-1)) + 1
-        split = int(np.searchsorted(sentence, self.images))
-        mine = sentence[:split] * size + gram[:split]  # sorted, because rows are
-        wanted = self.image[sentence[split:]] * size + gram[split:]
-        at = np.searchsorted(mine, wanted)
-        hit = np.flatnonzero(mine[np.minimum(at, split - 1)] == wanted) if split else at[:0]
-        return at[hit], split + hit, sentence[split + hit]
+        result = []
+        for sentence, gram, _ in self.grams:
+            size = int(gram.max(initial=-1)) + 1
+            split = int(np.searchsorted(sentence, self.images))
+            mine = sentence[:split] * size + gram[:split]  # sorted, because rows are
+            wanted = self.image[sentence[split:]] * size + gram[split:]
+            at = np.searchsorted(mine, wanted)
+            hit = np.flatnonzero(mine[np.minimum(at, split - 1)] == wanted) if split else at[:0]
+            result.append((at[hit], split + hit))
+        return result

@@ -63,14 +63,15 @@ def _full_stop(word: str, following: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def normalise(text: str) -> tuple[str, ...]:
     """Words that METEOR compares: lower case, punctuation and clitics split, hyphens opened."""
-    text = f" {text.lower()} "
+    text = f" {text} "
     for pattern, into in _SPLITS:
         text = pattern.sub(into, text)
     words = text.split()
-    for i, (word, following) in enumerate(zip(words, [*words[1:], ""], strict=True)):
+    for i, word in enumerate(words):
+        following = words[i + 1] if i + 1 < len(words) else ""
         if len(word) > 1 and word.endswith(".") and word.strip("."):
             words[i] = _full_stop(word, following)
-    return tuple(" ".join(words).split())
+    return tuple(" ".join(words).lower().split())
 
 
 @dataclass

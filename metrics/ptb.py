@@ -121,6 +121,9 @@ def _words(chunk: str) -> tuple[str, ...]:
 
 
 _CLITIC = re.compile(r"’(?:[smd]|re|ve|ll)|n’t", re.IGNORECASE)
+_NUMBER = re.compile(
+    rf"(?<![\w-])((?:{'|'.join(_BEFORE_NUMBER)})\.)\s+(?=\d)", re.IGNORECASE
+)  # "no. 5": its full stop depends on what follows
 _TAG = r"</?[A-Za-z][^<>]*>|<[!?][^<>]+>"
 _CHUNK = re.compile(rf"{_TAG}|(?:(?!{_TAG})\S)+")
 
@@ -129,5 +132,6 @@ def tokenize(text: str) -> str:
     """Words of `text` in lower case, separated by single blanks, without punctuation."""
     if not text.isascii():
         text = _UNREADABLE.sub(" ", text.replace("\u00ad", ""))
+    text = _NUMBER.sub(r"\1", text)
     chunks = _CHUNK.findall(text) if "<" in text else text.split()
     return " ".join(word for chunk in chunks for word in _words(chunk))

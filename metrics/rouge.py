@@ -13,16 +13,12 @@ BETA = 1.2
 _BITS = 63  # words that fit in one machine integer
 
 
-def _padded(corpus: Corpus, which: np.ndarray, fill: int) -> np.ndarray:
-    """Words of the sentences `which` [P] -> [P, longest], filled up with `fill`."""
-    length = corpus.length[which]
-    column = np.arange(int(length.max(initial=0)))
-    at = corpus.start[which][:, None] + column
-    if not len(corpus.words):
-        return np.full(at.shape, fill)
-    return np.where(
-        column < length[:, None], corpus.words[np.minimum(at, len(corpus.words) - 1)], fill
-    )
+def _padded(corpus: Corpus, which: np.ndarray, width: int, fill: int) -> np.ndarray:
+    """Words of the sentences `which` [P] -> [P, width], filled up with `fill`."""
+    result = np.full((len(which), width), fill, np.int32)
+    inside = np.arange(width) < corpus.length[which][:, None]
+    result[inside] = corpus.words[(corpus.start[which][:, None] + np.arange(width))[inside]]
+    return result
 
 
 def _common_one(first: np.ndarray, second: np.ndarray) -> int:
@@ -50,16 +46,17 @@ def common_subsequence(corpus: Corpus) -> np.ndarray:
         words = [corpus.words[corpus.start[s] : corpus.start[s + 1]] for s in (mine[i], other[i])]
         result[i] = _common_one(*words)
     mine, other = mine[~long], other[~long]
-    candidate = _padded(corpus, mine, -1)
-    bit = np.uint64(1) << np.arange(candidate.shape[1], dtype=np.uint64)
-    row = np.full(len(mine), (1 << candidate.shape[1]) - 1, np.uint64)
+    # Rows as narrow as the longest candidate allows; one spare bit, so that no sum overflows.
+    width = next(w for w in (16, 32, 64) if w > int(corpus.length[mine].max(initial=0)))
+    bits = np.dtype(f"<u{width // 8}")
+    candidate = _padded(corpus, mine, width, -1)
+    row = np.full(len(mine), (1 << (width - 1)) - 1, bits)
     everything = row.copy()
-    for word in _padded(corpus, other, -2).T:
-        match = row & np.where(candidate == word[:, None], bit, np.uint64(0)).sum(
-            1, dtype=np.uint64
-        )
+    for word in _padded(corpus, other, int(corpus.length[other].max(initial=0)), -2).T:
+        same = np.packbits(candidate == word[:, None], axis=1, bitorder="little")
+        match = row & same.view(bits)[:, 0]
         row = ((row + match) | (row - match)) & everything
-    result[~long] = candidate.shape[1] - np.bitwise_count(row)
+    result[~long] = width - 1 - np.bitwise_count(row).astype(np.int64)
     return result
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from models.layers import Linear, dropout, is_zero, subkey
+from models.layers import Linear, dropout, is_zero, subkey, uniform
 
 State = dict[str, Any]
 
@@ -54,7 +54,7 @@ class AttentionLSTM(nnx.Module):
         kw = dict(dtype=dtype, rngs=rngs)
         self.width, self.dtype = width, dtype
         self.dropout, self.grid_dropout = dropout, grid_dropout
-        self.embed = nnx.Embed(vocab_size, embed, param_dtype=jnp.float32, **kw)
+        self.embed = nnx.Embed(vocab_size, embed, embedding_init=uniform(0.1), **kw)
         self.values = Linear(grid_width, context, **kw)
         self.keys = Linear(grid_width, attention_width, bias=False, **kw)
         self.query = Linear(width, attention_width, **kw)

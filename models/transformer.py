@@ -16,7 +16,7 @@ from flax import nnx
 from jax import lax
 
 from models.functional import scan_layers, stack
-from models.layers import Linear, dropout, is_zero, subkey
+from models.layers import Linear, dropout, is_zero, subkey, uniform
 
 State = dict[str, Any]
 Tree = Any
@@ -161,7 +161,7 @@ class Transformer(nnx.Module):
             raise ValueError(f"decoder.width {width} is not divisible by decoder.heads {heads}")
         kw = dict(dtype=dtype, rngs=rngs)
         inner = inner_width or 4 * width
-        small = nnx.initializers.normal(0.02)
+        small = uniform(0.035)  # standard deviation 0.02
         self.embed = nnx.Embed(vocab_size, width, embedding_init=small, **kw)
         self.positions = nnx.Param(small(rngs.params(), (max_length, width)))
         self.project = Linear(grid_width, width, **kw)

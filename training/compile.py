@@ -142,7 +142,7 @@ class Shapes:
     """Stands in for `data.captions`: sizes from the config alone, so that no data are needed."""
 
     def __init__(self, section: Any, vocab_size: int):
-        self.tokenizer = range(vocab_size or section.vocab_size)
+        self.tokenizer = range(vocab_size or section.get("vocab_size", 8000))
         self._section = section
 
     def batch(self) -> dict[str, np.ndarray]:
@@ -162,7 +162,6 @@ def report_for(config: Any, devices: list[Any], *, vocab_size: int = 0) -> Repor
 
     config = config.copy_and_resolve_references().unlock()
     config.evals = {}
-    config.data.setdefault("vocab_size", 8000)
     mesh = make_mesh(**config.mesh, devices=devices)
     data = Shapes(config.data, vocab_size)
     made = train.build(config, data=data, mesh=mesh, weights=False)

@@ -42,12 +42,10 @@ def test_steps_equal_teacher_forcing(name):
 
     @jax.jit
     def both(variables):
+        step = partial(model.apply, variables, method="step")
         state = model.apply(variables, GRID, N, T, method="start")
-        logits = []
-        for t in range(T):
-            state, step = model.apply(variables, state, TOKENS[:, :, t], method="step")
-            logits.append(step)
-        return jnp.stack(logits, 2), model.apply(variables, GRID, TOKENS), state
+        state, logits = jax.lax.scan(step, state, jnp.moveaxis(TOKENS, 2, 0))
+        return jnp.moveaxis(logits, 0, 2), model.apply(variables, GRID, TOKENS), state
 
     steps, forced, state = both(variables)
     assert forced["logits"].shape == (B, N, T, V) and forced["logits"].dtype == jnp.float32

@@ -60,14 +60,14 @@ def test_metrics_leave_the_device_every_log_every():
 def test_slow_data_show_as_stall():
     def slow():
         for batch in batches():
-            time.sleep(0.02)
+            time.sleep(0.1)
             yield batch
 
     state, loop = start()
     log = [
         m for *_, m in fit(state=state, **loop | {"batches": slow()}, total_steps=9, log_every=3)
     ]
-    assert log[-1]["stall %"] > 50
+    assert log[-1]["stall %"] > 30
 
 
 def test_every_runs_when_due_and_not_again_after_a_resume():
@@ -112,9 +112,10 @@ def test_a_signal_ends_the_run_after_the_current_step(number):
     before = signal.getsignal(number)
     with stop_on_signal() as stop:
         for step, now, _ in fit(state=state, **loop, total_steps=100, stop=stop):
+            last = now
             if step == 3:
                 os.kill(os.getpid(), number)
-    assert stop.signal == number.name and step == 3 and int(now.step) == 3
+    assert stop.signal == number.name and step == 3 and int(last.step) == 3
     assert signal.getsignal(number) is before
 
 
