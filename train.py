@@ -77,13 +77,13 @@ if __name__ == "__main__":
         logging.set_verbosity(logging.WARNING)
         try:
             train(CONFIG.value, WORKDIR.value)
-        except ValueError as error:  # every one of ours is a sentence for the person at the desk
+        except (ValueError, OSError) as error:  # ours are sentences
             sys.exit(f"error: {error}")
 
     def parse(argv: list[str]) -> list[str]:
         try:
             return flags.FLAGS(argv)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:
             sys.exit(f"error: {sections.explain_flags(argv, error)}")
 
     app.run(main, flags_parser=parse)

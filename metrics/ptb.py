@@ -21,8 +21,8 @@ _REWRITTEN = {
 }  # fmt: skip
 _PUNCTUATION = frozenset('“”«»‘’‛‹›–—―…"') | {"&quot;", "&apos;", "&nbsp;", "&mdash;", "&ndash;"}
 # Characters the original cannot read: it drops them and the word ends there.
-_UNREADABLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff₹₩₦₫₱₽₺₿]"
-                         "|[^\u0000-\uffff]")  # fmt: skip
+_UNREADABLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufffd"
+                         "₹₩₦₫₱₽₺₿]|[^\u0000-\uffff]")  # fmt: skip
 
 # Abbreviations keep their full stop, as any single letter does; some only when capitalised (else
 # they are words: "ill."), some only before a number ("no. 5").

@@ -180,7 +180,7 @@ def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     shape of `jax.random.bits`, so a model of 50 kernels took a minute to initialise. The hash is
     C. Wellons' triple32, once per key word; draw words to *sample* from a model by jax.random.
     """
-    words, stride = jnp.uint32(0), 1
+    words, stride = jnp.uint32(0x9E3779B9), 1  # zero would hash to zero under key 0
     for axis in reversed(range(len(shape))):
         words += lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
         stride *= shape[axis]

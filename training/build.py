@@ -132,7 +132,7 @@ def find_class(folder: str, name: str, where: str) -> type:
 
 def check(fn: Callable, values: dict[str, Any], where: str) -> dict[str, Any]:
     """Values whose names and types fit `fn`; lists become tuples (and back) where annotated."""
-    parameters = inspect.signature(fn).parameters
+    parameters = _signature(fn).parameters
     names = [n for n in parameters if n != "self"]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = _hints(fn)
@@ -188,13 +188,19 @@ def _fit(value: Any, hint: Any) -> tuple[bool, Any]:
 def _check_required(fn: Callable, given: Mapping, where: str) -> None:
     missing = [
         name
-        for name, p in inspect.signature(fn).parameters.items()
+        for name, p in _signature(fn).parameters.items()
         if p.default is p.empty
+        and name != "self"
         and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
         and name not in given
     ]
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)} (required by {_origin(fn)}).")
+
+
+def _signature(fn: Callable) -> inspect.Signature:
+    """Of a class, its constructor's: a metaclass (Flax's) may hide it behind *args, **kwargs."""
+    return inspect.signature(fn.__init__ if inspect.isclass(fn) else fn)
 
 
 def _plain(section: Any) -> dict[str, Any]:

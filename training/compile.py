@@ -24,6 +24,7 @@ from rich.table import Table
 from training.flops import count_flops
 from training.hlo import check_tpu_ready, collectives
 from training.sharding import batch_sharding, make_mesh
+from training.state import flatten
 
 MIB = 2**20
 
@@ -50,7 +51,9 @@ class Report:
     """What one step costs, per chip where not said otherwise."""
 
     devices: int
-    parameters: int
+    inputs: dict[str, str]  # what the step reads: raw images or features that were kept
+    trained: int
+    frozen: int
     arguments: int
     outputs: int
     temporaries: int
@@ -82,10 +85,12 @@ def compile_step(train_step: Any, state: Any, batch: Any, mesh: jax.sharding.Mes
     text = compiled.as_text()
     check_tpu_ready(text)
     memory = compiled.memory_analysis()
-    trained = jax.tree.leaves(state.params) + jax.tree.leaves(state.frozen)
+    count = lambda tree: sum(math.prod(x.shape) for x in jax.tree.leaves(tree))  # noqa: E731
     return Report(
         devices=mesh.size,
-        parameters=sum(math.prod(x.shape) for x in trained),
+        inputs={path: f"{x.dtype} {list(x.shape)}" for path, x in flatten(batch).items()},
+        trained=count(state.params),
+        frozen=count(state.frozen),
         arguments=memory.argument_size_in_bytes,
         outputs=memory.output_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
@@ -99,9 +104,10 @@ def show(report: Report, kind: str, console: Console | None = None) -> None:
     """Prints the report as a table."""
     table = Table(box=None, show_header=False, title=f"one train step on {report.devices} × {kind}")
     chip = CHIPS.get(kind)
-    table.add_row("parameters", f"{report.parameters:,}")
-    for name in ("arguments", "outputs", "temporaries"):
-        table.add_row(f"{name} per chip", f"{getattr(report, name) / MIB:,.1f} MiB")
+    table.add_row("parameters", f"{report.trained:,} trained, {report.frozen:,} frozen")
+    table.add_row("batch", ", ".join(f"{name} {shape}" for name, shape in report.inputs.items()))
+    for name in ("arguments", "outputs", "temporaries"):  # XLA keeps what fits in on-chip memory
+        table.add_row(f"{name} per chip", f"{getattr(report, name) / MIB:,.1f} MiB of HBM")
     fits = f" of {chip.memory / MIB:,.0f} MiB" if chip else ""
     table.add_row("memory per chip", f"{report.memory / MIB:,.1f} MiB{fits} (donated counted once)")
     table.add_row("model flops", f"{report.flops / 1e9:,.2f} GFLOP, all chips, loops unrolled")
@@ -113,7 +119,7 @@ def show(report: Report, kind: str, console: Console | None = None) -> None:
         said = ", ".join(f"{name} {1e3 * value:.3f} ms" for name, value in bounds.items())
         table.add_row("roofline bound", f"{1e3 * bounds[worst]:.3f} ms ({said}); not a measurement")
     table.add_row("host callbacks, dynamic shapes", "none")
-    (console or Console(soft_wrap=True)).print(table)
+    (console or Console(width=100)).print(table)
 
 
 def topology_devices(name: str) -> list[Any]:

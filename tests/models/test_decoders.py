@@ -120,7 +120,7 @@ def test_every_parameter_gets_a_gradient(decoder):
     @jax.jit
     def grad(params, key):
         def loss(params):
-            out = model.apply({"params": params}, GRID, TOKENS, key=key, sample_prob=0.3)
+            out = model.apply({"params": params}, GRID, TOKENS, key=key)
             return (out["logits"] ** 2).mean()
 
         return jax.grad(loss)(params)
@@ -151,7 +151,7 @@ def test_remat_gives_the_same_gradients():
     key = jax.random.key(0)
     grads = []
     for remat in (False, True):
-        model, variables = make(partial(TR, layers=1, encoder_layers=1, remat=remat))
+        model, variables = make(partial(TR, layers=1, remat=remat))
         loss = lambda p, m=model: m.apply({"params": p}, GRID, TOKENS, key=key)["logits"].var()  # noqa: E731
         grads.append(jax.jit(jax.grad(loss))(variables["params"]))
     for a, b in zip(*map(jax.tree.leaves, grads), strict=True):

@@ -139,15 +139,17 @@ def test_a_callback_in_a_loss_is_found():
 def test_report_of_a_step_on_this_machine(capsys):
     _, _, mesh, step, state = setting(devices=4)
     report = compile_step(step, *abstract(mesh, state), mesh)
-    assert report.devices == 4 and report.parameters == 16 * 8 + 16 + 16 * 4 + 4
-    assert report.collectives["all-reduce"][1] >= 4 * report.parameters
+    assert report.devices == 4 and report.frozen == 0
+    assert report.trained == 16 * 8 + 16 + 16 * 4 + 4 and report.inputs["x"] == "float32 [16, 8]"
+    assert report.collectives["all-reduce"][1] >= 4 * report.trained
     assert report.flops == 16 * (2 * 8 * 16 * 2 + 2 * 16 * 4 * 3)  # no gradient for the input
     show(report, "v5e", Console(width=100))
-    assert "212" in capsys.readouterr().out
+    text = capsys.readouterr().out  # it must say which step it is about
+    assert "212 trained, 0 frozen" in text and "x float32 [16, 8]" in text
 
 
 def test_roofline_is_the_larger_bound():
-    report = Report(4, 1, 10**9, 0, 0, 10**9, 4 * 197 * 10**12, {})
+    report = Report(4, {}, 1, 0, 10**9, 0, 0, 10**9, 4 * 197 * 10**12, {})
     bounds = report.seconds(CHIPS["v5e"])
     assert bounds["compute"] == pytest.approx(1.0) and bounds["memory"] == pytest.approx(1 / 820)
     assert report.memory == 0
