@@ -86,8 +86,8 @@ def restore(
     workdir: Any, *, checkpoint: str | int = "best", overrides: Mapping[str, str] | None = None
 ) -> tuple[Build, dict, int]:
     """(build, variables, step) of a trained run; overrides: {"data.path": "DIR"} on its config."""
+    c = ConfigDict(read_config(workdir))  # before setup: a mistyped folder is not made
     workdir = setup(workdir)
-    c = ConfigDict(read_config(workdir))
     c.data.tokenizer = str(workdir / "vocabulary.json")
     for key, value in (overrides or {}).items():
         sections.override(c, key, value)

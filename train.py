@@ -38,6 +38,7 @@ def train(config: Any, workdir: str) -> None:
     state, origin = keeper.restore_or_init(b.abstract(), b.init)
     start = int(state.step)
     facts = start_block(state, b.mesh, [origin, *b.data.describe().splitlines()])
+    facts |= {"command": " ".join(sys.argv), "start-up": f"{origin}\n{b.data.describe()}"}
     b.task.attach(b.data, b.task.variables(state))
     writers = Writers(workdir, start=start, config=c.to_dict(), **c.writers)
     watch = Watcher(b.evals, b.task.variables, workdir, writers, c.total_steps)
