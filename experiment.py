@@ -48,6 +48,12 @@ class Build:
         kw = dict(mesh=self.mesh, rules=self.rules, ema=self.config.step.ema)
         return sharding.abstract_state(self.task, self.tx, **kw)
 
+    @property
+    def origin(self) -> str:
+        """Where the values of step 0 come from, in words."""
+        path = self.config.model.encoder.get("weights")
+        return f"random weights, the encoder's from {path}" if self.pretrained else "random weights"
+
     def batches(self, start: int) -> Any:
         host = dict(process=jax.process_index(), processes=jax.process_count())
         return self.data.batches("train", start=start, seed=self.config.seed, **host)

@@ -35,7 +35,7 @@ def train(config: Any, workdir: str) -> None:
     guard_value(workdir, "vocabulary", b.data.tokenizer.hash)
     b.data.tokenizer.save(workdir / "vocabulary.json")
     keeper = sections.call(Checkpointer, c.checkpoint, where="config.checkpoint", workdir=workdir)
-    state, origin = keeper.restore_or_init(b.abstract(), b.init)
+    state, origin = keeper.restore_or_init(b.abstract(), b.init, origin=b.origin)
     start = int(state.step)
     facts = start_block(state, b.mesh, [origin, *b.data.describe().splitlines()])
     facts |= {"command": " ".join(sys.argv), "start-up": f"{origin}\n{b.data.describe()}"}
@@ -59,6 +59,8 @@ def train(config: Any, workdir: str) -> None:
             line.say(f"{stop.signal}: saved step {int(state.step)}; the same command goes on.")
             return
     state, step = keeper.restore(b.abstract(), "best")
+    keeper.close()
+    writers.close()
     finish(
         b.evals,
         b.task.variables(state),
