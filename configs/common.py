@@ -62,5 +62,8 @@ def smoke(c: ConfigDict) -> None:
     for section in c.evals.values():
         section.every = 3
     c.model.decoder.width = 32
+    for part in (c.model.encoder, c.model.decoder):
+        if "dtype" in part:
+            part.dtype = "float32"  # CPUs compile bfloat16 slowly
     if c.model.encoder.type == "resnet":
         c.model.encoder.update(stages=2, base_width=8)

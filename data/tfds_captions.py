@@ -111,7 +111,7 @@ def _check(builder, folder: Path, language: str) -> None:
     if missing:
         raise ValueError(f"{folder} has no feature {sorted(missing)}; it holds no captioned images")
     captions = builder.info.features["captions"]
-    languages = [] if hasattr(captions, "feature") else list(captions)
+    languages = [] if hasattr(captions, "feature") else sorted(captions)
     if languages and language not in languages:
         raise ValueError(
             f'data.language="{language}" is not in {folder}; use one of {", ".join(languages)}'
