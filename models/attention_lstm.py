@@ -7,6 +7,7 @@ after it. `step` runs the same cell one word at a time for decoding.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -103,25 +104,25 @@ class AttentionLSTM(nnx.Module):
         """
         state = self.start(grid, tokens.shape[1], tokens.shape[2], key=subkey(key, 0))
         words = dropout(self.embed(tokens), self.dropout, subkey(key, 1))
+        words = jnp.moveaxis(words, 2, 0)  # time leads inside the scan
         if is_zero(sample_prob):
-            gates = jnp.moveaxis(self.inputs(words), 2, 0)
-            _, ys = lax.scan(
-                lambda carry, x: self._cell(state["memory"], carry, x), state["carry"], gates
-            )
-            words = jnp.moveaxis(words, 2, 0)
+            cell = partial(self._cell, state["memory"])
+            _, ys = lax.scan(cell, state["carry"], self.inputs(words))
         else:
             words, ys = self._sampled(state, tokens, words, key, sample_prob)
-        h, z, attention = ys
-        logits = jnp.moveaxis(self._logits(words, h, z, subkey(key, 2)), 0, 2)
-        return {"logits": logits, "attention": jnp.moveaxis(attention, 0, 2)}
+        # Turned back before the logits: they are the widest array of the program.
+        words, (h, z, attention) = jax.tree.map(lambda y: jnp.moveaxis(y, 0, 2), (words, ys))
+        return {"logits": self._logits(words, h, z, subkey(key, 2)), "attention": attention}
 
     def _cell(
         self, memory: dict[str, jax.Array], carry: dict[str, jax.Array], gates: jax.Array
     ) -> tuple[dict[str, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
         """One word (equations 1-6, 8, 9, 13). gates [B, N, 4W] hold the word's own share."""
         h = carry["h"]
-        energy = jnp.tanh(memory["keys"][:, None] + self.query(h)[:, :, None])  # [B, N, S, A]
-        alpha = jax.nn.softmax(self.score(energy)[..., 0].astype(jnp.float32))  # [B, N, S]
+        # The [B, N, S, A] energies are recomputed in the backward pass: keeping them for all T
+        # words costs more time than the tanh, and most of the memory.
+        energies = jax.checkpoint(self._energies, prevent_cse=False)
+        alpha = jax.nn.softmax(energies(memory["keys"], self.query(h)))
         z = jnp.einsum("bns,bsc->bnc", alpha.astype(self.dtype), memory["values"])
         z = jax.nn.sigmoid(self.gate(h)) * z
         gates = (gates + self.hidden(h) + self.context(z)).astype(jnp.float32)
@@ -129,6 +130,11 @@ class AttentionLSTM(nnx.Module):
         c = jax.nn.sigmoid(f) * carry["c"] + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(self.dtype)
         return {"c": c, "h": h}, (h, z, alpha)
+
+    def _energies(self, keys: jax.Array, query: jax.Array) -> jax.Array:
+        """Equation 4, additive. keys [B, S, A], query [B, N, A] -> float32 [B, N, S]."""
+        hidden = jnp.tanh(keys[:, None] + query[:, :, None])
+        return self.score(hidden)[..., 0].astype(jnp.float32)
 
     def _logits(
         self, word: jax.Array, h: jax.Array, z: jax.Array, key: jax.Array | None
@@ -164,6 +170,6 @@ class AttentionLSTM(nnx.Module):
             drawn = jax.random.categorical(subkey(now, 2), logits).astype(tokens.dtype)
             return (cell, drawn), (word, (h, z, alpha))
 
-        xs = (jnp.moveaxis(words, 2, 0), jnp.arange(tokens.shape[2]))
+        xs = (words, jnp.arange(tokens.shape[2]))
         _, ys = lax.scan(body, (state["carry"], tokens[:, :, 0]), xs)
         return ys

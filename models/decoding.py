@@ -82,16 +82,16 @@ def beam_search(
     score = logprob / n**length_penalty, n words with EOS. A hypothesis that leaves by EOS among
     the best N continuations moves to a finished set of N; one still alive after `length` words is
     finished there. Stops when no living one can still beat the worst finished one.
-    -> {"tokens": [B, N, length], "logprob": [B, N], "score": [B, N]}, best first; where fewer
-    than N captions exist the rest is PAD with score -inf.
+    -> tokens [B, N, length], logprob [B, N], score [B, N], best first; PAD and -inf where fewer
+    than N captions exist.
     """
     if length_penalty < 0:
         raise ValueError(f"length_penalty {length_penalty} is negative: choose 0 or more")
     batch, beams = _leading(state)
     if beams == 1:
         found = greedy(step, state, length=length, banned=banned)
-        words = jnp.sum(found["tokens"] != PAD, axis=-1)
-        return {**found, "score": found["logprob"] / words**length_penalty}
+        words = jnp.sum(found["tokens"] != PAD, axis=-1) ** length_penalty
+        return {**found, "score": found["logprob"] / words}
     memory = state["memory"]
     empty = _hypotheses(jnp.full((batch, beams, length), PAD, jnp.int32), -jnp.inf)
     living = {**empty, "logprob": empty["logprob"].at[:, 0].set(0.0)}  # one root, not N equal
@@ -109,16 +109,12 @@ def beam_search(
         logprob = living["logprob"][..., None] + _log_probabilities(logits, banned)
         living, parent, token, ended = _extend(living, logprob, t)
         ended["score"] = ended["logprob"] / (t + 1) ** length_penalty
-        carry = jax.tree.map(lambda x: _pick(x, parent), state["carry"])
-        state = {"carry": carry, "position": state["position"]}
-        return t + 1, state, token, living, _best(finished, ended)
+        return t + 1, _reorder(state, parent), token, living, _best(finished, ended)
 
-    first = {"carry": state["carry"], "position": state["position"]}
-    loop = (jnp.int32(0), first, token, living, empty)
+    loop = (jnp.int32(0), _without_memory(state), token, living, empty)
     _, _, _, living, finished = lax.while_loop(unfinished, body, loop)
     # After an early stop this merge changes nothing: the living could not win at any length.
-    living = {**living, "score": living["logprob"] / length**length_penalty}
-    return _best(finished, living)
+    return _best(finished, {**living, "score": living["logprob"] / length**length_penalty})
 
 
 def _roll(
@@ -143,13 +139,12 @@ def _roll(
         token = jnp.where(done, PAD, choose(logprob, t)).astype(jnp.int32)
         gained = jnp.take_along_axis(logprob, token[..., None], axis=-1)[..., 0]
         total = total + jnp.where(done, 0.0, gained)
-        state = {"carry": state["carry"], "position": state["position"]}
-        return t + 1, state, token, done | (token == EOS), tokens.at[:, :, t].set(token), total
+        tokens = tokens.at[:, :, t].set(token)
+        return t + 1, _without_memory(state), token, done | (token == EOS), tokens, total
 
-    first = {"carry": state["carry"], "position": state["position"]}
     token, done = jnp.full(shape, BOS, jnp.int32), jnp.zeros(shape, bool)
     tokens = jnp.full((*shape, length), PAD, jnp.int32)
-    loop = (jnp.int32(0), first, token, done, tokens, jnp.zeros(shape))
+    loop = (jnp.int32(0), _without_memory(state), token, done, tokens, jnp.zeros(shape))
     *_, tokens, total = lax.while_loop(unfinished, body, loop)
     return {"tokens": tokens, "logprob": total}
 
@@ -193,6 +188,17 @@ def _log_probabilities(logits: jax.Array, banned: tuple[int, ...]) -> jax.Array:
     if banned:
         logits = logits.at[..., jnp.array(banned)].set(-jnp.inf)
     return jax.nn.log_softmax(logits)
+
+
+def _without_memory(state: State) -> State:
+    """What changes from word to word: the loops close over the memory instead of copying it."""
+    return {name: part for name, part in state.items() if name != "memory"}
+
+
+def _reorder(state: State, parent: jax.Array) -> State:
+    """Each hypothesis takes over the carry of its parent [B, N]."""
+    carry = jax.tree.map(lambda x: _pick(x, parent), state["carry"])
+    return {**_without_memory(state), "carry": carry}
 
 
 def _leading(state: State) -> tuple[int, int]:
