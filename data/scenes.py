@@ -1,7 +1,7 @@
 """Draws the scenes of Shapes: who stands where (the truth), and the picture of it.
 
 Everything is a pure function of (seed, split, index), so any scene can be drawn again alone, and
-`HELD_OUT` keeps some colour-shape pairs for the compositional split only.
+`HELD_OUT` keeps some size-colour-shape triples for the compositional split only.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ COLOURS = {
     "black": (28, 28, 32),
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
-RADII = {"small": (0.085, 0.105), "large": (0.165, 0.195)}  # of the side; the gap keeps them apart
+RADII = {"small": (0.105, 0.12), "large": (0.165, 0.195)}  # of the side; the gap keeps them apart
 RELATIONS = ("left", "above")  # objects[0] is left of, or above, objects[1]; the inverse is wording
 
-# One shape per colour that train and dev never show: five other shapes teach each colour.
+# One size and shape per colour that train and dev never show: the other eleven teach each colour.
 HELD_OUT = frozenset(
     {
-        ("red", "circle"),
-        ("orange", "star"),
-        ("yellow", "square"),
-        ("green", "triangle"),
-        ("blue", "cross"),
-        ("purple", "diamond"),
-        ("pink", "star"),
-        ("black", "circle"),
+        ("small", "red", "circle"),
+        ("large", "orange", "star"),
+        ("small", "yellow", "square"),
+        ("large", "green", "triangle"),
+        ("small", "blue", "cross"),
+        ("large", "purple", "diamond"),
+        ("small", "pink", "star"),
+        ("large", "black", "circle"),
     }
 )
-PAIRS = tuple((c, s) for c in COLOURS for s in SHAPES)
+KINDS = tuple((size, c, shape) for size in RADII for c in COLOURS for shape in SHAPES)
 SPLITS = {"train": 10_000, "dev": 500, "compositional": 500}
 FIRST_ID = {"train": 0, "dev": 100_000, "compositional": 200_000}  # image ids never collide
 
@@ -57,17 +57,16 @@ def draw_scene(seed: int, split: str, index: int) -> dict:
     """
     rng = random.Random(f"scene {seed} {split} {index}")
     held_out = split == "compositional"
-    pairs = [pair for pair in PAIRS if (pair in HELD_OUT) == held_out]
-    kind = rng.choices(("one", "several", "two"), (2, 3, 5))[0]
-    chosen = rng.sample(pairs, 2 if kind == "two" else 1)
+    kinds = [kind for kind in KINDS if (kind in HELD_OUT) == held_out]
+    plan = rng.choices(("one", "several", "two"), (2, 3, 5))[0]
+    chosen = rng.sample(kinds, 2 if plan == "two" else 1)
     objects = [
-        dict(shape=shape, colour=colour, size=rng.choice(("small", "large")), count=1)
-        for colour, shape in chosen
+        dict(shape=shape, colour=colour, size=size, count=1) for size, colour, shape in chosen
     ]
     relation = None
-    if kind == "several":
+    if plan == "several":
         objects[0]["count"] = rng.choice((2, 3))
-    if kind == "two":
+    if plan == "two":
         relation = rng.choice(RELATIONS)
         placed = _place_pair(rng, [o["size"] for o in objects], relation)
     else:

@@ -1,6 +1,6 @@
 """Shapes, the embedded default: drawn scenes that build themselves at the first use.
 
-Splits train, dev and `compositional`, whose colour-shape pairs never occur in the other two.
+Splits train, dev and `compositional`, whose size-colour-shape triples never occur in the other two.
 """
 
 from __future__ import annotations

@@ -167,6 +167,10 @@ class Captions:
         self.scores = self.score(self.decoded.captions)
         return dict(self.scores.corpus) if self.scores else {}
 
+    def yardsticks(self) -> list[tuple[str, dict[str, float]]]:
+        """Further rows (name, {metric: value}) that the model is read against."""
+        return []
+
     def references(self) -> dict[Hashable, list[str]]:
         """The references of the images that are scored."""
         ids = list(self.data.image_ids(self.split))

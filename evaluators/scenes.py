@@ -133,6 +133,13 @@ class Scenes(Captions):
         spoken = [captions[i] for i in self.truths]
         return scene_scores(spoken, list(self.truths.values()), self.language)
 
+    def yardsticks(self) -> list[tuple[str, dict[str, float]]]:
+        """One more row for the score table: what a perfect writer of the grammar would get."""
+        if self.grammar is None:
+            return []
+        spoken = grammar_yardstick(self.truths, self.language)
+        return [("grammar", {**self.grammar.corpus, OF_GRAMMAR: 1.0} | self.said(spoken))]
+
     @functools.cached_property
     def grammar(self) -> Scores | None:
         """The scores of one fresh sentence of the grammar for every image: the yardstick."""

@@ -76,7 +76,7 @@ def score_rows(
     for which, evaluator in evaluators.items():
         rows.append((f"{which}: {name}", evaluator.run(variables)))
         if evaluator.scores is not None:
-            found = baseline_rows(evaluator, encode)
+            found = baseline_rows(evaluator, encode) + evaluator.yardsticks()
             rows += [(f"{which}: {row}", values) for row, values in found]
     return rows
 

@@ -1,7 +1,10 @@
 """train.py as a person meets it: killed and resumed, stopped politely, and given bad input."""
 
+import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,9 +24,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHAPES = "--config=configs/captioning_shapes.py:smoke"
 
 
-def start(workdir, *flags, config=SHAPES):
+def start(workdir, *flags, config=SHAPES, devices=1):
     command = [sys.executable, "train.py", config, f"--workdir={workdir}", *flags]
-    env = {**os.environ, "XLA_FLAGS": ""}  # one device, as on a laptop
+    env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=-1, stderr=-1, text=True)
 
 
@@ -71,9 +74,50 @@ def test_killed_run_ends_with_bitwise_the_same_state(whole, tmp_path):
     assert curves == [1, 1]
 
 
-def test_changed_model_on_resume_is_refused_with_the_difference(whole):
-    _, err = finish(start(whole, "--config.model.decoder.width=48"), code=1)
-    assert "model.decoder.width: 32 → 48" in err and "Traceback" not in err
+def losses(workdir):
+    records = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return {r["step"]: r["loss"] for r in records if "loss" in r}
+
+
+def test_resumed_on_another_device_count_the_losses_agree(whole, tmp_path):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / "6")
+    out, _ = finish(start(tmp_path, devices=2))
+    assert "Resuming at step 3" in out and "2 × cpu" in out
+    want, got = losses(whole), losses(tmp_path)
+    assert list(got) == list(want) == [2, 4, 6]
+    np.testing.assert_allclose(list(got.values()), list(want.values()), rtol=1e-5)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
+    flags = ["--config.total_steps=400", "--config.checkpoint.every=0"]
+    flags += [f"--config.evals.{name}.every=0" for name in ("dev", "compositional")]
+    process = start(tmp_path, *flags)
+    for _ in range(2_000):  # the file appears early, its first line after two steps
+        if (tmp_path / "metrics.jsonl").exists() and losses(tmp_path):
+            break
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, _ = finish(process)
+    step = int(re.search(r"SIGTERM: saved step (\d+)", out)[1])
+    assert 2 <= step < 400 and [p.name for p in (tmp_path / "checkpoints").glob("[0-9]*")] == [
+        str(step)
+    ]
+    out, _ = finish(start(tmp_path, f"--config.total_steps={step + 1}", *flags[1:]))
+    assert f"Resuming at step {step}" in out and "report.html" in out
+
+
+@pytest.mark.parametrize(
+    "flag, said",
+    [
+        ("--config.model.decoder.width=48", "model.decoder.width: 32 → 48"),
+        ("--config.data.min_count=40", "vocabulary"),
+    ],
+)
+def test_changed_model_or_vocabulary_on_resume_is_refused(whole, flag, said):
+    _, err = finish(start(whole, flag), code=1)
+    assert said in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,9 @@ def test_the_evaluator_adds_its_figures_to_those_of_captions(language, tokenizer
     assert values["attribute-accuracy"] == values["relation-F1"] == values["scene-accuracy"] == 1
     assert values["CIDEr-D"] == evaluator.scores.corpus["CIDEr-D"]
     assert values[OF_GRAMMAR] == values["CIDEr-D"] / evaluator.grammar.corpus["CIDEr-D"] > 1
+    [(name, row)] = evaluator.yardsticks()
+    assert name == "grammar" and row[OF_GRAMMAR] == row["scene-accuracy"] == 1
+    assert row["CIDEr-D"] == evaluator.grammar.corpus["CIDEr-D"] and set(row) == set(values)
 
 
 def test_a_limit_and_bad_sections():
