@@ -16,14 +16,14 @@ def get_config(arg: str = ""):
         source="flickr8k",
         path="",  # folder with Flickr8k_text/ and Flicker8k_Dataset/ (or its zip)
         language="en",  # en | de | zh (then tokenizer="characters")
-        image_size=224,
+        image_size=256,
         batch_size=16,  # images, each with captions_per_image captions
         captions_per_image=5,
         max_len=18,
         tokenizer="words",
         min_count=5,
         augment=True,
-        cached_views=4,  # encode once: full, mirrored, 2 crops; 0 = encode in every step
+        cached_views=6,  # encode once (6 GB): full, mirrored, 4 crops; 0 = encode in every step
         cache_dir="",  # where they are kept; empty: ~/.cache/capax
         limit=0,  # images per split, 0 = all
         on_error="raise",  # skip: leave bad records out and report them
@@ -39,4 +39,5 @@ def get_config(arg: str = ""):
     c.step.ema = 0.997
     c.evals = dict(dev=dict(type="captions", split="dev", every=750, beam=1))
     c.checkpoint.every = 750
+    c.final.beam = 8
     return finish(c, arg)
