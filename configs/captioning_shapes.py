@@ -30,7 +30,7 @@ def get_config(arg: str = ""):
     )
     c.model = dict(
         type="captioner",
-        encoder=dict(type="resnet", depth=18, stages=2, base_width=32, weights=""),
+        encoder=dict(type="resnet", depth=18, stages=2, base_width=32, positions=3, weights=""),
         decoder=dict(type="attention_lstm", width=192, attention_width=96, dropout=0.3),
     )
     c.task = dict(type="captioning", label_smoothing=0.0, train_stats=True, length=17)
