@@ -184,7 +184,7 @@ def with_positions(features: jax.Array, frequencies: int) -> jax.Array:
         at = (jnp.arange(features.shape[axis]) + 0.5) / features.shape[axis]
         waves = at[:, None] * angles
         waves = jnp.concatenate([jnp.sin(waves), jnp.cos(waves)], -1).astype(features.dtype)
-        waves = jnp.expand_dims(waves, 3 - axis)  # [h, 1, 2F] or [1, w, 2F]
+        waves = jnp.expand_dims(waves, 2 - axis)  # [h, 1, 2F] or [1, w, 2F]
         places.append(jnp.broadcast_to(waves, (*features.shape[:3], 2 * frequencies)))
     return jnp.concatenate([features, *places], -1)
 
