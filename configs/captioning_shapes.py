@@ -12,12 +12,12 @@ from configs.common import base, finish
 
 def get_config(arg: str = ""):
     c = base()
-    c.total_steps = 2_400
+    c.total_steps = 1_800
     c.data = dict(
         type="captions",
         source="shapes",
         path="",  # empty: drawn once in the cache folder; small: a few scenes
-        language="en",  # en | zh (then tokenizer="characters", max_len=28, task.length=17)
+        language="en",  # en | zh (then tokenizer="characters", max_len=28, task.length=29)
         image_size=64,
         batch_size=16,
         captions_per_image=2,
@@ -30,7 +30,7 @@ def get_config(arg: str = ""):
     )
     c.model = dict(
         type="captioner",
-        encoder=dict(type="resnet", depth=18, stages=2, base_width=32, positions=3, weights=""),
+        encoder=dict(type="resnet", depth=18, stages=2, base_width=32, weights=""),
         decoder=dict(type="attention_lstm", width=192, attention_width=96, dropout=0.3),
     )
     c.task = dict(type="captioning", label_smoothing=0.0, train_stats=True, length=17)
@@ -39,8 +39,8 @@ def get_config(arg: str = ""):
     c.optim.warmup = 100
     c.step.ema = 0.99
     c.evals = dict(
-        dev=dict(type="scenes", split="dev", every=800, beam=1),
-        compositional=dict(type="scenes", split="compositional", every=2_400, beam=1),
+        dev=dict(type="scenes", split="dev", every=600, beam=1),
+        compositional=dict(type="scenes", split="compositional", every=600, beam=1),
     )
-    c.checkpoint.every = 800
+    c.checkpoint.every = 600
     return finish(c, arg)

@@ -142,7 +142,8 @@ def _sentences(truth: Mapping, language: str, rng: random.Random, count: int) ->
             said.append(template.format(a=_phrase(objects[0], language, rng)))
             continue
         (first, second), place = objects, relation
-        if rng.random() < 0.3:  # most people start at the left or the top
+        # People name what strikes the eye first: the larger one, or else the left or upper one.
+        if (first["size"], second["size"]) == ("small", "large"):
             first, second, place = second, first, OPPOSITE[place]
         said.append(
             template.format(

@@ -173,22 +173,6 @@ def patches(features: jax.Array) -> jax.Array:
     return features.reshape(features.shape[0], -1, features.shape[-1])
 
 
-def with_positions(features: jax.Array, frequencies: int) -> jax.Array:
-    """features [B, h, w, D] -> [B, h, w, D + 4F]: sine and cosine of each patch's place.
-
-    For y and x in 0..1, the angles are π·2^k for k < F: the lowest alone tells left from right.
-    """
-    angles = jnp.pi * 2.0 ** jnp.arange(frequencies)
-    places = []
-    for axis in (1, 2):
-        at = (jnp.arange(features.shape[axis]) + 0.5) / features.shape[axis]
-        waves = at[:, None] * angles
-        waves = jnp.concatenate([jnp.sin(waves), jnp.cos(waves)], -1).astype(features.dtype)
-        waves = jnp.expand_dims(waves, 2 - axis)  # [h, 1, 2F] or [1, w, 2F]
-        places.append(jnp.broadcast_to(waves, (*features.shape[:3], 2 * frequencies)))
-    return jnp.concatenate([features, *places], -1)
-
-
 def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """uint32 [*shape], a counter hashed with the key: cheap masks and first weights.
 

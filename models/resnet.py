@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.layers import ConvNorm, Linear, max_pool, normalise, patches, with_positions
+from models.layers import ConvNorm, Linear, max_pool, normalise, patches
 
 # depth: (bottleneck blocks?, blocks per stage), table 1 of the paper.
 DEPTHS = {18: (False, (2, 2, 2, 2)), 34: (False, (3, 4, 6, 3)), 50: (True, (3, 4, 6, 3))}
@@ -59,8 +59,7 @@ class ResNet(nnx.Module):
     depth: 18, 34 (width 512) or 50 (width 2048). num_classes: adds `classify(images)`.
     For small pictures: `stages` 3 drops the last stage (half the stride and width),
     stem "small" is a 3x3 stride-2 convolution without pooling (half the stride), and
-    `base_width` (64 in the paper) scales every width. positions: this many frequencies of each
-    patch's place join its features, for pictures where a shallow net cannot tell places apart.
+    `base_width` (64 in the paper) scales every width.
     """
 
     def __init__(
@@ -70,7 +69,6 @@ class ResNet(nnx.Module):
         stages: int = 4,
         stem: str = "imagenet",
         base_width: int = 64,
-        positions: int = 0,
         num_classes: int = 0,
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -92,24 +90,20 @@ class ResNet(nnx.Module):
                 stride = 2 if stage and i == 0 else 1
                 blocks.append(Block(inputs, width, stride, bottleneck=bottleneck, **kw))
                 inputs = 4 * width if bottleneck else width
-        self.blocks, self.width = nnx.List(blocks), inputs + 4 * positions
-        self.positions = positions
+        self.blocks, self.width = nnx.List(blocks), inputs
         self.dtype, self.stride = dtype, (4 if self.pool else 2) * 2 ** (stages - 1)
         self.head = Linear(inputs, num_classes, **kw) if num_classes else None
 
     def __call__(self, images: jax.Array, train_stats: bool = False) -> jax.Array:
-        return patches(with_positions(self._features(images, train_stats), self.positions))
-
-    def _features(self, images: jax.Array, train_stats: bool) -> jax.Array:
         x = jax.nn.relu(self.stem(normalise(images, MEAN, STD, self.dtype), train_stats))
         if self.pool:
             x = max_pool(x, size=3, stride=2, padding=1)
         for block in self.blocks:
             x = block(x, train_stats)
-        return x
+        return patches(x)
 
     def classify(self, images: jax.Array, train_stats: bool = False) -> jax.Array:
         """images [B, H, W, 3] -> logits float32 [B, num_classes]."""
         if self.head is None:
             raise ValueError("this encoder has no classifier: set encoder.num_classes")
-        return self.head(self._features(images, train_stats).mean(axis=(1, 2))).astype(jnp.float32)
+        return self.head(self(images, train_stats).mean(axis=1)).astype(jnp.float32)

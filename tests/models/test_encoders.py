@@ -42,7 +42,6 @@ def photos(height, width, batch=2):
         (resnet(depth=18), (224, 224), (2, 49, 512)),
         (resnet(depth=34), (100, 65), (2, 4 * 3, 512)),
         (resnet(depth=50), (64, 64), (2, 4, 2048)),
-        (resnet(depth=18, stages=2, base_width=32, positions=3), (64, 60), (2, 64, 76)),
         (resnet(depth=18, stages=3, stem="small", base_width=32), (64, 63), (2, 64, 128)),
     ],
 )

@@ -9,16 +9,7 @@ import pytest
 from jax import lax
 
 from models.functional import functional
-from models.layers import (
-    ConvNorm,
-    conv,
-    dropout,
-    max_pool,
-    normalise,
-    random_words,
-    uniform,
-    with_positions,
-)
+from models.layers import ConvNorm, conv, dropout, max_pool, normalise, random_words, uniform
 
 KEY = jax.random.key(0)
 
@@ -139,15 +130,3 @@ def test_normalise_and_pool():
     x = -1 - jnp.arange(16.0).reshape(1, 4, 4, 1)
     pooled = max_pool(x, size=3, stride=2, padding=1)[0, :, :, 0]
     np.testing.assert_array_equal(pooled, [[-1, -2], [-5, -6]])
-
-
-def test_positions_are_sines_and_cosines_of_the_place():
-    out = np.asarray(with_positions(jnp.ones((2, 2, 4, 3)), 2))
-    assert out.shape == (2, 2, 4, 11) and (out[..., :3] == 1).all() and (out[0] == out[1]).all()
-    y, x = np.array([1, 3]) / 4, np.array([1, 3, 5, 7]) / 8
-    waves = [f(np.pi * k * at) for at in (y, x) for f in (np.sin, np.cos) for k in (1, 2)]
-    for j, wave in enumerate(waves):
-        want = wave[:, None] if j < 4 else wave[None]
-        np.testing.assert_allclose(out[0, :, :, 3 + j] - want, 0, atol=1e-6)
-    features = jnp.ones((1, 2, 2, 3))
-    np.testing.assert_array_equal(with_positions(features, 0), features)
