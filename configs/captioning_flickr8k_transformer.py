@@ -16,9 +16,9 @@ def get_config(arg: str = ""):
         heads=8,
         layers=2,
         encoder_layers=1,
-        dropout=0.3,
-        grid_dropout=0.2,
+        dropout=0.2,
+        grid_dropout=0.1,
     )
-    c.total_steps = 3_000  # 8 epochs
-    c.optim.lr = 7e-4
+    c.total_steps = 3_750  # 10 epochs
+    c.optim.lr = 1e-3
     return finish(c, arg)
