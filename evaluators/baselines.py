@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 RANDOM, NEIGHBOUR, HUMAN = "random training caption", "nearest neighbour", "human"
+GRAMMAR = "grammar"  # of drawn scenes: a perfect writer of their sentences
 Results = dict[Hashable, str]
 
 

@@ -19,12 +19,12 @@ import numpy as np
 from PIL import Image
 
 from evaluators import curves
-from evaluators.baselines import HUMAN, NEIGHBOUR, RANDOM
+from evaluators.baselines import GRAMMAR, HUMAN, NEIGHBOUR, RANDOM
 from evaluators.captions import COUNTED, Captions, Example
 from evaluators.samples import goodness
 
 HEADLINES = (COUNTED, "BLEU-4", "METEOR", "ROUGE-L")
-BASELINES = (RANDOM, NEIGHBOUR, HUMAN)
+BASELINES = (RANDOM, NEIGHBOUR, HUMAN, GRAMMAR)
 TICKS = {RANDOM: "random", NEIGHBOUR: "nearest neighbour", HUMAN: "human"}
 THUMBNAIL = 320  # pixels of the longer side; larger only costs megabytes
 HEAT = 40  # pixels of a heat map before the browser enlarges it

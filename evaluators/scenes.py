@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.scene_grammar import Fact, Thing, facts, grammar_yardstick, parse, read_caption
+from evaluators.baselines import GRAMMAR
 from evaluators.captions import COUNTED, Captions
 from metrics.score import Scores
 
@@ -138,7 +139,7 @@ class Scenes(Captions):
         if self.grammar is None:
             return []
         spoken = grammar_yardstick(self.truths, self.language)
-        return [("grammar", {**self.grammar.corpus, OF_GRAMMAR: 1.0} | self.said(spoken))]
+        return [(GRAMMAR, {**self.grammar.corpus, OF_GRAMMAR: 1.0} | self.said(spoken))]
 
     @functools.cached_property
     def grammar(self) -> Scores | None:
