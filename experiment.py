@@ -98,7 +98,8 @@ def restore(
     for key, value in (overrides or {}).items():
         sections.override(c, key, value)
     b = build(c, weights=False)
-    keeper = Checkpointer(workdir, **{k: v for k, v in c.checkpoint.items() if k != "every"})
+    kept = {k: v for k, v in c.checkpoint.items() if k != "every"}
+    keeper = Checkpointer(workdir, read_only=True, **kept)
     state, step = keeper.restore(b.abstract(), checkpoint)
     variables = b.task.variables(state)
     b.task.attach(b.data, variables)

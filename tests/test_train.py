@@ -90,7 +90,7 @@ def test_resumed_on_another_device_count_the_losses_agree(whole, tmp_path):
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
-    flags = ["--config.total_steps=400", "--config.checkpoint.every=0"]
+    flags = ["--config.total_steps=400", "--config.checkpoint.every=1000"]
     flags += [f"--config.evals.{name}.every=0" for name in ("dev", "compositional")]
     process = start(tmp_path, *flags)
     for _ in range(2_000):  # the file appears early, its first line after two steps

@@ -60,15 +60,15 @@ class Checkpointer:
         self._best = _Best(self.folder, best, best_mode)
         if read_only and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder} does not exist: no run was trained there.")
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy([LatestN(keep), self._best]),
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-            create=not read_only,
-        )
         handlers = {k: ocp.StandardCheckpointHandler() for k in ("model", "optimizer")}
         handlers["scores"] = ocp.JsonCheckpointHandler()
         with _quiet():
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy([LatestN(keep), self._best]),
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+                create=not read_only,
+            )
             self._manager = ocp.CheckpointManager(
                 self.folder, item_handlers=handlers, options=options
             )
