@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -81,22 +82,35 @@ def score_rows(
     return rows
 
 
-def print_scores(rows: Rows, signature: str = "", width: int = 7) -> None:
-    """The score table, as in the report; more than `width` columns go on in a second one."""
-    columns = list(dict.fromkeys(key for _, values in rows for key in values))
-    console = Console(width=120)
-    for first in range(0, len(columns), width):
-        shown = columns[first : first + width]
-        table = Table(header_style="bold", min_width=100)
-        table.add_column("scores", no_wrap=True)
+def print_scores(rows: Rows, signature: str = "", console: Console | None = None) -> None:
+    """The score table, as in the report; columns that do not fit go on in a further table."""
+    # A file has no width of its own.
+    console = console or Console(width=None if sys.stdout.isatty() else 120)
+    names = max(len(name) for name, _ in rows)
+    for shown in _fitting(rows, console.width - names - 4):
+        table = Table(header_style="bold")
+        table.add_column("scores", no_wrap=True, min_width=names)
         for column in shown:
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         for name, values in rows:
             if any(c in values for c in shown):
                 table.add_row(name, *[number(values.get(c)) for c in shown])
         console.print(table)
     if signature:
         console.print(signature, highlight=False, soft_wrap=True)
+
+
+def _fitting(rows: Rows, width: int) -> list[list[str]]:
+    """The columns in their order, in groups that each fit into `width` characters."""
+    groups, left = [], 0
+    for column in dict.fromkeys(key for _, values in rows for key in values):
+        need = max(len(column), 5) + 3
+        if need > left:
+            groups.append([])
+            left = width
+        groups[-1].append(column)
+        left -= need
+    return groups
 
 
 def history(workdir: pathlib.Path) -> list[dict]:

@@ -1,13 +1,16 @@
 """`python -m evaluators.run`: COCO results, the score table, sentences instead of tracebacks."""
 
+import io
 import json
 import sys
 import types
 
 import pytest
+from rich.console import Console
 
 from evaluators import run
 from evaluators.captions import Captions
+from evaluators.summary import print_scores
 
 
 @pytest.fixture
@@ -73,3 +76,13 @@ def test_unknown_flags_are_named(restored, capsys):
     with pytest.raises(SystemExit) as stop:
         run.main(["--workdir=w", "--beem=3"])
     assert stop.value.code == 2 and "--beem=3" in capsys.readouterr().err
+
+
+def test_wide_score_tables_go_on_in_further_ones():
+    columns = [f"metric-number-{i}" for i in range(9)]
+    file = io.StringIO()
+    rows = [("dev: beam 3", dict.fromkeys(columns, 0.5)), ("dev: human", {columns[0]: 0.25})]
+    print_scores(rows, "signature", Console(width=80, file=file))
+    said = file.getvalue()
+    assert max(map(len, said.splitlines())) <= 80 and all(c in said for c in columns)
+    assert said.count("0.500") == 9 and said.count("0.250") == 1 and "signature" in said
