@@ -193,7 +193,7 @@ class Transformer(nnx.Module):
         position = state["position"]
         # Layers lead inside the scan; outside, images and hypotheses lead so beams can gather.
         cache = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), state["carry"])
-        x = self.embed(token)[:, :, None] + self.positions[position].astype(self.dtype)
+        x = self._words(token[:, :, None], self.positions[position])
         x, cache = scan_layers(
             self.blocks,
             lambda block, x, xs: block.decode_one(x, *xs, position),
@@ -230,7 +230,7 @@ class Transformer(nnx.Module):
 
     def _decode(self, memory: Tree, tokens: jax.Array, key: jax.Array | None) -> dict:
         length = tokens.shape[2]
-        x = self.embed(tokens) + self.positions[:length].astype(self.dtype)
+        x = self._words(tokens, self.positions[:length])
         x = dropout(x, self.dropout, subkey(key, 0))
         mask = jnp.tril(jnp.ones((length, length), bool))
 
@@ -241,6 +241,13 @@ class Transformer(nnx.Module):
         xs = (jnp.arange(1, self.layers + 1), memory)
         x, weights = scan_layers(self.blocks, call, x, xs, remat=self.remat)
         return {"logits": self._logits(x), "attention": weights[-1]}
+
+    def _words(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """tokens [B, N, T], positions [T, W] -> [B, N, T, W], times √W (Vaswani, section 3.4).
+
+        An embedding small enough to read words out would drown among the layers' outputs.
+        """
+        return (self.embed(tokens) + positions.astype(self.dtype)) * self.width**0.5
 
     def _memory(self, grid: jax.Array, key: jax.Array | None) -> Tree:
         """grid [B, S, D] -> every layer's cross-attention keys and values [B, L, S, W]."""
