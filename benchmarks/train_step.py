@@ -1,6 +1,6 @@
 """The Flickr8k train step beside the same model in PyTorch: equal values first, then times.
 
-    python -m benchmarks.train_step --peer-python=PEER/bin/python [--weights=mobilenet_v2.npz]
+    python -m benchmarks.train_step --peer-python=PEER/bin/python
 
 The two take turns in one run (A B A B …), each with the same number of threads.
 """
