@@ -113,7 +113,7 @@ class Captions:
     """Decodes a split and scores it against its references.
 
     predict     (variables, batch, *, beam, length_penalty) -> tokens, attention: `decode` of a task
-    every       steps between two runs in training
+    every       steps between two runs in training; 0: only at the end
     tokenizer   ptb | characters | none, of the scores; characters for Chinese
     limit       images that are scored, 0 = all
     mesh        devices that share the batch

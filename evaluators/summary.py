@@ -40,7 +40,8 @@ class Watcher:
         self._found: tuple[int, dict[str, float]] = (-1, {})
 
     def _due(self, evaluator: Captions, step: int) -> bool:
-        return step > 0 and (step % evaluator.every == 0 or step == self._total)
+        every = evaluator.every  # 0: only at the end
+        return step > 0 and (step == self._total or (every > 0 and step % every == 0))
 
     def due(self, step: int, total_steps: int) -> bool:
         """Whether any evaluator has its turn."""
