@@ -16,6 +16,7 @@ from flax import nnx
 
 from models.decoding import BOS, beam_search, sample
 from models.functional import Model
+from models.layers import Encoded
 
 State = dict[str, Any]
 
@@ -39,19 +40,35 @@ class Captioner(nnx.Module):
         self.vocab_size = vocab_size
 
     def encode(self, inputs: jax.Array, train_stats: bool = False) -> jax.Array:
-        """images [B, H, W, 3] -> grid [B, S, D]; features [B, S, D] pass through.
+        """images [B, H, W, 3] -> the grid [B, S, D] that the decoder reads.
 
-        Raises ValueError when the input is neither.
+        A decoder with `reads = "pooled"` gets the pooled vector as a grid of one row. Features
+        pass through, [B, h, w, C] of a cut encoder through its top. Raises ValueError otherwise.
         """
-        if inputs.ndim == 4 and inputs.shape[-1] == 3:
-            return self.encoder(inputs, train_stats)
         floats = jnp.issubdtype(inputs.dtype, jnp.floating)
-        if inputs.ndim == 3 and floats and inputs.shape[-1] == self.encoder.width:
-            return inputs
-        raise ValueError(
-            f"the captioner takes images [B, H, W, 3] or float features [B, S, "
-            f"{self.encoder.width}], not {inputs.dtype}{list(inputs.shape)}"
-        )
+        if inputs.ndim == 4 and inputs.shape[-1] == 3:
+            encoded = self.encoder(inputs, train_stats)
+        elif inputs.ndim == 4 and floats and getattr(self.encoder, "cut", 0):
+            encoded = self.encoder.top(inputs.astype(self.encoder.dtype), train_stats)
+        elif inputs.ndim == 3 and floats and inputs.shape[-1] == self.encoder.width:
+            encoded = Encoded(inputs, inputs.mean(axis=1))
+        else:
+            raise ValueError(
+                f"the captioner takes images [B, H, W, 3] or float features [B, S, "
+                f"{self.encoder.width}], not {inputs.dtype}{list(inputs.shape)}"
+            )
+        pooled = getattr(self.decoder, "reads", "grid") == "pooled"
+        return encoded.pooled[:, None] if pooled else encoded.grid
+
+    def features(self, images: jax.Array) -> jax.Array:
+        """images [B, H, W, 3] -> what can be computed once: a cut encoder's trunk, or `encode`."""
+        cut = getattr(self.encoder, "cut", 0)
+        return self.encoder.trunk(images) if cut else self.encode(images)
+
+    def below(self) -> str:
+        """Regex of the parameters that `features` is made of."""
+        cut = getattr(self.encoder, "cut", 0)
+        return f"encoder/{self.encoder.below}" if cut else "encoder/"
 
     def __call__(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,17 @@ from flax import nnx
 from jax import lax
 
 Padding = str | int
+
+
+class Encoded(NamedTuple):
+    """What every image encoder returns: a grid of patches [B, S, D] and one vector [B, D].
+
+    An encoder has the attributes `width` (D), `stride` (pixels from patch to patch) and, where it
+    can be cut in two, `cut`, `trunk(images)`, `top(features)` and `below` (see MobileNetV2).
+    """
+
+    grid: jax.Array
+    pooled: jax.Array
 
 
 def conv(
@@ -168,9 +180,10 @@ def max_pool(x: jax.Array, *, size: int, stride: int, padding: int) -> jax.Array
     return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, pads)
 
 
-def patches(features: jax.Array) -> jax.Array:
-    """features [B, h, w, D] -> grid [B, S, D], S = h*w in row-major order."""
-    return features.reshape(features.shape[0], -1, features.shape[-1])
+def patches(features: jax.Array) -> Encoded:
+    """features [B, h, w, D] -> grid [B, S, D], S = h*w in row-major order, and its mean [B, D]."""
+    grid = features.reshape(features.shape[0], -1, features.shape[-1])
+    return Encoded(grid, grid.mean(axis=1))
 
 
 def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.layers import ConvNorm, Linear, normalise, patches, relu6
+from models.layers import ConvNorm, Encoded, Linear, normalise, patches, relu6
 
 # (expansion t, output channels c, repeats n, first stride s): table 2 of the paper.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2))
@@ -42,11 +42,13 @@ class InvertedResidual(nnx.Module):
 
 
 class MobileNetV2(nnx.Module):
-    """images uint8 [B, H, W, 3] (or float, already x/127.5 - 1) -> grid [B, S, width].
+    """images uint8 [B, H, W, 3] (or float, already x/127.5 - 1) -> Encoded, width D.
 
     output: "conv_1", the last relu6 map (stride 32, 1280 wide: 7x7 at 224), or "block_13_expand",
     the expanded map of block 13 (stride 16, 576 wide: 14x14 at 224).
     num_classes: adds `classify(images) -> logits`; 1001 for the public weights (0 = background).
+    cut: blocks below it (and the stem) are computed by `trunk`, the others by `top`: with a frozen
+    trunk data.cached_views then keeps the trunk's output, and only the top is paid for in training.
     """
 
     def __init__(
@@ -54,14 +56,17 @@ class MobileNetV2(nnx.Module):
         *,
         output: str = "conv_1",
         num_classes: int = 0,
+        cut: int = 0,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
+        if not 0 <= cut <= 13:
+            raise ValueError(f"encoder.cut {cut} is not in 0..13")
         if output not in WIDTHS:
             raise ValueError(f"encoder.output {output!r} is unknown: choose one of {list(WIDTHS)}")
         if num_classes and output != "conv_1":
             raise ValueError("encoder.num_classes needs encoder.output='conv_1'")
-        self.output, self.dtype = output, dtype
+        self.output, self.dtype, self.cut = output, dtype, cut
         self.width, self.stride = WIDTHS[output], STRIDES[output]
         bn = dict(eps=EPS, momentum=MOMENTUM, dtype=dtype, rngs=rngs)
         self.stem = ConvNorm(3, 32, 3, stride=2, **bn)
@@ -76,17 +81,32 @@ class MobileNetV2(nnx.Module):
         self.conv_1 = ConvNorm(inputs, 1280, 1, **bn)
         self.head = Linear(1280, num_classes, dtype=dtype, rngs=rngs) if num_classes else None
 
-    def __call__(self, images: jax.Array, train_stats: bool = False) -> jax.Array:
+    @property
+    def below(self) -> str:
+        """Regex of the trunk's parameters, which cached features are made of."""
+        return rf"(stem|blocks/({'|'.join(map(str, range(self.cut)))}))/"
+
+    def trunk(self, images: jax.Array, train_stats: bool = False) -> jax.Array:
+        """images [B, H, W, 3] -> what enters block `cut` [B, h, w, C]."""
         x = normalise(images, (127.5,), (127.5,), self.dtype)
         x = relu6(self.stem(x, train_stats))
-        for index, block in enumerate(self.blocks):
+        for block in self.blocks[: self.cut]:
+            x = block(x, train_stats)
+        return x
+
+    def top(self, x: jax.Array, train_stats: bool = False) -> Encoded:
+        """x [B, h, w, C] out of `trunk` -> Encoded."""
+        for index, block in enumerate(self.blocks[self.cut :], self.cut):
             if index == 13 and self.output == "block_13_expand":
                 return patches(block.expanded(x, train_stats))
             x = block(x, train_stats)
         return patches(relu6(self.conv_1(x, train_stats)))
 
+    def __call__(self, images: jax.Array, train_stats: bool = False) -> Encoded:
+        return self.top(self.trunk(images, train_stats), train_stats)
+
     def classify(self, images: jax.Array, train_stats: bool = False) -> jax.Array:
         """images [B, H, W, 3] -> ImageNet logits float32 [B, num_classes]."""
         if self.head is None:
             raise ValueError("this encoder has no classifier: set encoder.num_classes (1001)")
-        return self.head(self(images, train_stats).mean(axis=1)).astype(jnp.float32)
+        return self.head(self(images, train_stats).pooled).astype(jnp.float32)

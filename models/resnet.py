@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.layers import ConvNorm, Linear, max_pool, normalise, patches
+from models.layers import ConvNorm, Encoded, Linear, max_pool, normalise, patches
 
 # depth: (bottleneck blocks?, blocks per stage), table 1 of the paper.
 DEPTHS = {18: (False, (2, 2, 2, 2)), 34: (False, (3, 4, 6, 3)), 50: (True, (3, 4, 6, 3))}
@@ -54,7 +54,7 @@ class Block(nnx.Module):
 
 
 class ResNet(nnx.Module):
-    """images uint8 [B, H, W, 3] (or float, already normalised) -> grid [B, S, width].
+    """images uint8 [B, H, W, 3] (or float, already normalised) -> Encoded.
 
     depth: 18, 34 (width 512) or 50 (width 2048). num_classes: adds `classify(images)`.
     For small pictures: `stages` 3 drops the last stage (half the stride and width),
@@ -94,7 +94,7 @@ class ResNet(nnx.Module):
         self.dtype, self.stride = dtype, (4 if self.pool else 2) * 2 ** (stages - 1)
         self.head = Linear(inputs, num_classes, **kw) if num_classes else None
 
-    def __call__(self, images: jax.Array, train_stats: bool = False) -> jax.Array:
+    def __call__(self, images: jax.Array, train_stats: bool = False) -> Encoded:
         x = jax.nn.relu(self.stem(normalise(images, MEAN, STD, self.dtype), train_stats))
         if self.pool:
             x = max_pool(x, size=3, stride=2, padding=1)
@@ -106,4 +106,4 @@ class ResNet(nnx.Module):
         """images [B, H, W, 3] -> logits float32 [B, num_classes]."""
         if self.head is None:
             raise ValueError("this encoder has no classifier: set encoder.num_classes")
-        return self.head(self(images, train_stats).mean(axis=1)).astype(jnp.float32)
+        return self.head(self(images, train_stats).pooled).astype(jnp.float32)

@@ -15,8 +15,8 @@ import optax
 
 from models.captioner import caption
 from models.decoding import PAD
-from models.functional import Model, digest
-from tasks.base import Aux, Batch, Task, Tree, merge
+from models.functional import Model, digest, flatten
+from tasks.base import Aux, Batch, Task, Tree, merge, partition
 
 
 class Captioning(Task):
@@ -94,18 +94,25 @@ class Captioning(Task):
         return total, Aux(count, metrics, stats)
 
     def attach(self, data: Any, variables: Tree) -> None:
-        """With `data.cached_views`, images are encoded once and batches carry the features."""
+        """With `data.cached_views`, frozen layers run once and batches carry their features."""
         if not data.cached_views:
             return
-        if not any(p.startswith("encoder") for p in self.frozen):
+        below = self.model.apply(variables, method="below")
+        made_of = {k: partition(v, (below,))[1] for k, v in variables.items()}
+        trained = flatten(partition(made_of["params"], self.frozen)[0])
+        if trained:
             raise ValueError(
-                "data.cached_views > 0 keeps the encoder's output, but the encoder is trained; set "
-                'task.frozen=("encoder/",) or data.cached_views=0.'
+                f"data.cached_views > 0 keeps what the encoder's layers {below} compute, but "
+                f"{len(trained)} of their parameters are trained, first {min(trained)}; set "
+                'task.frozen=("encoder/",), model.encoder.cut, or data.cached_views=0.'
             )
-        encode = jax.jit(self.predictors()["encode"])
+        features = jax.jit(self.predictors()["features"])
+        size = data.image_size
+        image = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+        shape = jax.eval_shape(features, variables, image).shape[1:]
         data.cache_features(
-            lambda images: np.asarray(encode(variables, images), np.float16),
-            digest({k: v.get("encoder", {}) for k, v in variables.items()}),
+            lambda images: np.asarray(features(variables, images), np.float16),
+            f"{digest({k: v.get('encoder', {}) for k, v in made_of.items()})} {shape}",
             progress=_tell,
         )
 
@@ -117,7 +124,10 @@ class Captioning(Task):
         def encode(variables: Tree, images: jax.Array) -> jax.Array:
             return self.model.apply(variables, images, method="encode")
 
-        return {"decode": decode, "encode": encode}
+        def features(variables: Tree, images: jax.Array) -> jax.Array:
+            return self.model.apply(variables, images, method="features")
+
+        return {"decode": decode, "encode": encode, "features": features}
 
 
 def _tell(split: str, done: int, total: int) -> None:

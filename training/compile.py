@@ -173,7 +173,7 @@ def report_for(config: Any, devices: list[Any], *, vocab_size: int = 0) -> Repor
     made = train.build(config, data=data, mesh=mesh, weights=False)
     state, batch = made.abstract(), data.batch()
     if made.config.data.get("cached_views", 0):  # the step reads features that were kept
-        encode = made.task.predictors()["encode"]
+        encode = made.task.predictors()["features"]
         grid = jax.eval_shape(encode, made.task.variables(state), batch.pop("image"))
         batch["features"] = np.zeros(grid.shape, np.float16)
     return compile_step(made.train_step, state, abstract_batch(batch, mesh), mesh)
