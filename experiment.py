@@ -6,13 +6,14 @@ The one place that sees a whole config; `train.py`, the command lines and notebo
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from models import pretrained
+from models import lora, pretrained
 from models.functional import functional
 from training import build as sections
 from training import sharding
@@ -20,7 +21,9 @@ from training.checkpoint import Checkpointer
 from training.guard import read_config
 from training.optimizer import make_optimizer
 from training.setup import setup
+from training.state import flatten
 from training.step import make_train_step
+from training.warm_start import warm_start
 
 
 @dataclasses.dataclass
@@ -40,8 +43,18 @@ class Build:
     def init(self) -> Any:
         """The state at step 0."""
         kw = dict(mesh=self.mesh, rules=self.rules, ema=self.config.step.ema)
-        kw |= dict(seed=self.config.seed, pretrained=self.pretrained)
+        kw |= dict(seed=self.config.seed, pretrained=flatten(self.pretrained) | self._from_run())
         return sharding.init_state(self.task, self.tx, **kw)
+
+    def _from_run(self) -> dict:
+        """What config.init_from takes over from a trained run; it outdoes a weights file."""
+        start = self.config.get("init_from", {})
+        if not start.get("workdir"):
+            return {}
+        expected = jax.eval_shape(self.task.init, jax.random.key(0))
+        run = dict(expected=dict(zip(("params", "stats"), expected, strict=True)))
+        run |= dict(vocabulary=(self.data.tokenizer.hash, len(self.data.tokenizer)))
+        return sections.call(warm_start, start, where="config.init_from", **run)
 
     def abstract(self) -> Any:
         """Its shapes and shardings, without a byte of it."""
@@ -52,6 +65,8 @@ class Build:
     def origin(self) -> str:
         """Where the values of step 0 come from, in words."""
         path = self.config.model.encoder.get("weights")
+        if run := self.config.get("init_from", {}).get("workdir"):
+            return f"the run {run}, the rest random"
         return f"random weights, the encoder's from {path}" if self.pretrained else "random weights"
 
     def batches(self, start: int) -> Any:
@@ -67,13 +82,21 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
     c = config.copy_and_resolve_references().unlock()
     mesh = mesh or sharding.make_mesh(**c.mesh)
     sharding.check_batch_size(c.data.batch_size, mesh)
-    loaded, model_section = pretrained.split(c.model.to_dict(), read=weights)
-    if weights and not loaded and c.task.get("frozen"):
+    make = functools.partial(sections.maker, "models", where="config.model.encoder")
+    loaded, model_section = pretrained.split(c.model.to_dict(), make, read=weights)
+    if loaded:
+        print(loaded.says)
+        c.model.encoder.update(loaded.settings | c.model.encoder.to_dict())  # saved with the run
+    started = loaded or c.get("init_from", {}).get("workdir")
+    if weights and not started and c.task.get("frozen"):
         print("No weights: the encoder starts at random, so it is trained too, from images.")
         c.task.frozen, c.task.train_stats, c.data.cached_views = (), True, 0
     data = data or sections.construct("data", c.data)
+    adapters = model_section.pop("lora", None)
     made = sections.maker("models", model_section)
     model = functional(lambda rngs: made(vocab_size=len(data.tokenizer), rngs=rngs))
+    if adapters:
+        model = sections.call(lora.LoRA, adapters, where="config.model.lora", base=model)
     task = sections.construct("tasks", c.task, model=model)
     run = dict(where="config.optim", total_steps=c.total_steps)
     tx, schedule = sections.call(make_optimizer, c.optim, **run)
@@ -84,8 +107,9 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
         name: sections.construct("evaluators", section, where=f"config.evals.{name}", **run)
         for name, section in c.evals.items()
     }
-    rules = sections.sharding_rules("models", model_section)
-    return Build(c, data, task, tx, train_step, mesh, rules, loaded, evals)
+    found = loaded.variables if loaded else {}
+    rules = lora.SHARDING + sections.sharding_rules("models", model_section)
+    return Build(c, data, task, tx, train_step, mesh, rules, found, evals)
 
 
 def restore(

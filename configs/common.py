@@ -16,6 +16,10 @@ def base() -> ConfigDict:
     c.data = ConfigDict()
     c.model = ConfigDict()
     c.task = ConfigDict()
+    c.init_from = dict(
+        workdir="",  # of a trained run whose parameters are step 0; empty: random, or weights files
+        skip=(),  # regexes of paths that start afresh: a new head, other words, adapters
+    )
     c.optim = dict(
         type="adamw",  # adamw | sgd | adafactor
         lr=3e-4,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data import features, images, plan
+from data import features as feature_files
+from data import images, languages, plan, precomputed
 from data.source import Example, Problems
 from data.splits import (
     Split,
@@ -34,11 +35,14 @@ class Captions:
       source, path: the file data/<source>.py that reads, and where the data lie.
       buckets: caption lengths in words below max_len to which batches are padded; () = max_len.
       tokenizer: "words", "characters", "bpe", or a vocabulary file (.json) saved by a run.
+      language: "en", or several as "en,zh": then a caption starts with its language's token.
+      language_sampling: of several, as many captions of each ("balanced") or any ("proportional").
       augment, flip: random crops and mirroring in training. Captions that say left or right are
         never mirrored; set flip=False where other words depend on the side.
       on_error: "raise" at a bad record, or "skip" (decodes every image once at the start).
       limit: keep only so many examples of each split; 0 keeps all.
       threads, prefetch: how many batches are made at once, and how many wait ready.
+      features: features computed elsewhere, read in place of images: see data/precomputed.py.
       cached_views, cache_dir: see `cache_features`; 0 views = decode images at every step.
 
     Raises: ValueError or FileNotFoundError, one sentence naming the config key or file:line.
@@ -60,10 +64,12 @@ class Captions:
         augment: bool = True,
         flip: bool = True,
         on_error: str = "raise",
-        language: str = "en",
+        language: str | tuple[str, ...] = "en",
+        language_sampling: str = "balanced",
         limit: int = 0,
         threads: int = 2,
         prefetch: int = 4,
+        features: str = "",
         cached_views: int = 0,
         cache_dir: str = "",
     ) -> None:
@@ -72,22 +78,28 @@ class Captions:
         self.captions_per_image, self.cached_views = captions_per_image, cached_views
         self.buckets = make_buckets(buckets, max_len)
         self._threads, self._prefetch = threads, prefetch
-        self._cache_dir = Path(cache_dir) if cache_dir else features.default_folder() / "features"
+        self._cache_dir = Path(cache_dir or feature_files.default_folder() / "features")
         problems = Problems(on_error)
-        found = reader(source)(path, on_error=on_error, language=language)
+        self.languages = languages.listed(language)
+        self._balanced = len(self.languages) > 1 and languages.balanced(language_sampling)
+        read = dict(on_error=on_error, languages=self.languages)
+        found = languages.read(reader(source), path, **read)
         if not any(found.splits.values()):
             raise ValueError(f"data.path={path!r} ({source}) holds no examples; check its content")
         splits = {
             split: usable(split, examples[: limit or None], problems, threads)
             for split, examples in found.splits.items()
         }
-        self.tokenizer = make_tokenizer(tokenizer, splits, self.name, min_count, vocab_size)
+        wanted = dict(languages=self.languages, min_count=min_count, vocab_size=vocab_size)
+        self.tokenizer = make_tokenizer(tokenizer, splits, self.name, **wanted)
         self._splits = {}
         for split, examples in splits.items():
             views = make_views(augment and split == "train", flip, cached_views)
             table = plan.caption_table(examples, self.tokenizer, max_len, problems)
             self._splits[split] = Split(*table, views)
         self.skipped = [*found.skipped, *problems.skipped]
+        if features:
+            self._open_features(features)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -104,6 +116,7 @@ class Captions:
             cache = f", features {list(split.cache.shape)} cached" if split.cache else ""
             lines.append(f"  {name:<14}{len(split.examples):,} images, {text}{cut}{cache}")
         kind, size, key = self.tokenizer.kind, len(self.tokenizer), self.tokenizer.hash
+        kind += f" of {', '.join(self.languages)}" if len(self.languages) > 1 else ""
         lines.append(f"  vocabulary    {size:,} {kind}, {key}")
         if self.skipped:
             lines.append(f"  left out      {len(self.skipped):,} records, first: {self.skipped[0]}")
@@ -136,9 +149,8 @@ class Captions:
         if not part.table.count.all():
             raise ValueError(f'the split "{split}" of {self.name} has no captions to train on')
         block = plan.host_block(self.batch_size, process, processes)
-        rows = plan.Plan(
-            part.table, seed, self.batch_size, self.captions_per_image, part.views, self.buckets
-        )
+        sizes = self.batch_size, self.captions_per_image
+        rows = plan.Plan(part.table, seed, *sizes, part.views, self.buckets, self._balanced)
 
         def make(i: int) -> dict[str, np.ndarray]:
             step = rows.step(i)
@@ -203,9 +215,9 @@ class Captions:
             part = self._split(name)
             part.cache = None
             n, prints = len(part.examples), [_fingerprint(e) for e in part.examples]
-            digest = features.digest(key, prints, self.image_size, part.views)
+            digest = feature_files.digest(key, prints, self.image_size, part.views)
             tell = progress and (lambda done, total, name=name: progress(name, done, total))
-            part.cache = features.build(
+            part.cache = feature_files.build(
                 self._cache_dir / f"{name}-{digest}.npy",
                 len(part.views),
                 n,
@@ -213,6 +225,13 @@ class Captions:
                 encode,
                 tell,
             )
+
+    def _open_features(self, path: str) -> None:
+        if self.cached_views:
+            raise ValueError("data.features are read as they are: set data.cached_views=0")
+        ids = {name: self.image_ids(name) for name, n in self.sizes.items() if n}
+        for name, rows in precomputed.open_features(path, ids).items():
+            self._splits[name].cache = rows
 
     def _every_view(self, split: Split, size: int) -> Iterator[np.ndarray]:
         """uint8 [size, H, W, 3], view after view, decoded in threads ahead of the encoder."""
@@ -230,9 +249,15 @@ class Captions:
         for batch in plan.stream(make, 0, total, self._threads, self._prefetch):
             yield batch["image"]
 
-    def references(self, split: str) -> dict[int | str, list[str]]:
-        """Image id -> its captions as written; empty when the split has none."""
-        return {e.image_id: list(e.captions) for e in self._split(split).examples if e.captions}
+    def references(self, split: str, language: str = "") -> dict[int | str, list[str]]:
+        """Image id -> its captions as written, of one language or all; images without: left out."""
+        found = {}
+        for e in self._split(split).examples:
+            spoken = e.languages or self.languages * len(e.captions)
+            own = [c for c, s in zip(e.captions, spoken, strict=True) if language in ("", s)]
+            if own:
+                found[e.image_id] = own
+        return found
 
     def truths(self, split: str) -> dict[int | str, dict]:
         """Image id -> what the scene really shows, for sources that know."""

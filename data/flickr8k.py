@@ -7,6 +7,7 @@ The human Chinese and German captions (`flickr8k.zh.token.txt`, `.de.`) are read
 from pathlib import Path
 
 from data.source import (
+    IMAGE_FOLDERS,
     Example,
     Problems,
     Source,
@@ -23,7 +24,6 @@ CAPTION_FILES = {
 }
 SPLIT_FILE = "Flickr_8k.{}Images.txt"
 SPLITS = ("train", "dev", "test")
-IMAGE_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset", "Images", "images")
 
 
 def read(path: str, *, on_error: str = "raise", language: str = "en") -> Source:

@@ -6,12 +6,21 @@ Paths are relative to the file; `"caption": "a dog"` is accepted. Lines without 
 hash of the image's name (90 % train, 5 % dev, 5 % test), which stays the same when lines are added.
 """
 
-import hashlib
 import json
 import os
-from pathlib import Path
+from functools import partial
 
-from data.source import RENAMED, Example, FileImage, Problems, Source, existing, numbered_lines
+from data.source import (
+    Example,
+    ImageFolders,
+    Problems,
+    Source,
+    collect,
+    existing,
+    hashed_splits,
+    in_order,
+    numbered_lines,
+)
 
 
 def read(path: str, *, on_error: str = "raise", language: str = "en") -> Source:
@@ -23,35 +32,16 @@ def read(path: str, *, on_error: str = "raise", language: str = "en") -> Source:
     file, problems = existing(path), Problems(on_error)
     if file.is_dir():
         raise ValueError(f'data.path="{path}" is a folder; give the .jsonl file in it')
-    splits: dict[str, list[Example]] = {}
-    unsplit: list[Example] = []
-    for where, line in numbered_lines(file):
-        try:
-            split, example = _example(line, where, file.parent)
-        except ValueError as error:
-            problems.add(f"{where} {error}")
-        else:
-            (splits.setdefault(split, []) if split else unsplit).append(example)
-    for split, examples in _hashed_splits(unsplit, file.parent).items():
+    make = partial(_example, images=ImageFolders(file.parent))
+    splits = collect(numbered_lines(file), make, problems)
+    unsplit = splits.pop("", [])
+    names = [os.path.relpath(example.image.path, file.parent) for example in unsplit]
+    for split, examples in hashed_splits(unsplit, names).items():
         splits.setdefault(split, []).extend(examples)
-    order = ["train", "dev", *sorted(splits)]
-    return Source({split: splits[split] for split in order if split in splits}, problems.skipped)
+    return Source(in_order(splits), problems.skipped)
 
 
-def _hashed_splits(examples: list[Example], folder: Path) -> dict[str, list[Example]]:
-    """90 % train, 5 % dev, 5 % test; dev gets at least one image."""
-    places = [_hash(os.path.relpath(e.image.path, folder)) for e in examples]
-    # A handful of images may all hash to train: then the one nearest to the boundary is given up.
-    inner = max((p for p in places if p < 0.9), default=0)
-    start = 0.9 if any(0.9 <= p < 0.95 for p in places) or len(set(places)) < 2 else inner
-    splits: dict[str, list[Example]] = {}
-    for place, example in zip(places, examples, strict=True):
-        split = "train" if place < start else "dev" if place < 0.95 else "test"
-        splits.setdefault(split, []).append(example)
-    return splits
-
-
-def _example(line: str, where: str, folder: Path) -> tuple[str, Example]:
+def _example(line: str, where: str, *, images: ImageFolders) -> tuple[str, Example]:
     """(split or "", example) of one line. Raises ValueError saying what is wrong with it."""
     try:
         record = json.loads(line)
@@ -65,7 +55,6 @@ def _example(line: str, where: str, folder: Path) -> tuple[str, Example]:
     split = record.get("split") or ""
     if not isinstance(split, str):
         raise ValueError(f'has a "split" that is not text: {split!r}')
-    split = RENAMED.get(split, split)
     captions = record.get("captions", record.get("caption", []))
     captions = [captions] if isinstance(captions, str) else captions
     if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
@@ -74,13 +63,5 @@ def _example(line: str, where: str, folder: Path) -> tuple[str, Example]:
         raise ValueError("has an empty caption; write one or drop it")
     if not captions and split != "test":
         raise ValueError('has no "captions", which only the split "test" may lack; add one')
-    if not (folder / name).is_file():
-        raise ValueError(f'names the image "{name}", which is absent in {folder}; add it')
-    image = FileImage(str(folder / name), str((folder / name).stat().st_size))
+    image = images.find(name, folders=())
     return split, Example(record.get("image_id", name), image, tuple(captions), where)
-
-
-def _hash(name: str) -> float:
-    """A number in [0, 1) that depends on the image's name as seen from the file alone."""
-    digest = hashlib.sha256(Path(name).as_posix().encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48

@@ -8,12 +8,14 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
 
+from data.languages import turns
 from data.source import Example, Problems
-from data.tokenizer import BOS, EOS, PAD, Tokenizer
+from data.tokenizer import EOS, PAD, Tokenizer
 
 WINDOW = 16  # batches that are sorted by length together when there are buckets
 # A mirrored picture makes these words false. English, German, Chinese.
@@ -26,6 +28,7 @@ class CaptionTable:
 
     tokens [M, max_len + 2] = BOS words EOS PAD..; length [M] in words; sided [M] is true where a
     caption says left or right; `cut` counts captions longer than max_len (they get no EOS).
+    Where there are several languages, a language's id stands in the place of BOS.
     """
 
     tokens: np.ndarray
@@ -57,25 +60,30 @@ def caption_table(
     """
     kept, encoded, counts = [], [], []
     for example in examples:
-        pairs = [(text, tokenizer.encode(text)) for text in example.captions]
-        for text in (text for text, ids in pairs if not ids):
+        said = zip(example.captions, example.languages or cycle([""]), strict=False)
+        lines = [(text, language, tokenizer.encode(text, language)) for text, language in said]
+        for text in (text for text, _, ids in lines if not ids):
             problems.add(f'{example.origin}: the caption "{text}" has no words; write one')
-        full = [(text, ids) for text, ids in pairs if ids]
-        if full or not pairs:
-            kept.append(example._replace(captions=tuple(text for text, _ in full)))
+        full = [line for line in lines if line[2]]
+        if full or not lines:
+            texts, languages = (tuple(line[k] for line in full) for k in (0, 1))
+            kept.append(
+                example._replace(captions=texts, languages=languages if example.languages else ())
+            )
             encoded.extend(full)
             counts.append(len(full))
     tokens = np.full((len(encoded), max_len + 2), PAD, np.int32)
-    for row, (_, ids) in zip(tokens, encoded, strict=True):
+    for row, (_, language, ids) in zip(tokens, encoded, strict=True):
+        bos = tokenizer.bos(language)
         # A cut caption has no end, so the model must not learn that it ends there.
-        line = [BOS, *ids, EOS] if len(ids) <= max_len else [BOS, *ids[:max_len]]
+        line = [bos, *ids, EOS] if len(ids) <= max_len else [bos, *ids[:max_len]]
         row[: len(line)] = line
-    lengths = np.array([len(ids) for _, ids in encoded], np.int64)
+    lengths = np.array([len(ids) for _, _, ids in encoded], np.int64)
     count = np.array(counts, np.int64)
     return kept, CaptionTable(
         tokens=tokens,
         length=np.minimum(lengths, max_len),
-        sided=np.array([bool(SIDES.search(text)) for text, _ in encoded], bool),
+        sided=np.array([bool(SIDES.search(text)) for text, _, _ in encoded], bool),
         first=np.cumsum(count) - count,
         count=count,
         cut=int((lengths > max_len).sum()),
@@ -105,6 +113,7 @@ class Plan:
     captions_per_image: int
     views: tuple[int, ...]
     buckets: tuple[int, ...]  # ascending; the last one is max_len
+    balanced: bool = False  # as many captions of one language as of another
 
     def step(self, i: int) -> Step:
         """The rows of global batch i. With several buckets, WINDOW batches are sorted by length."""
@@ -137,7 +146,12 @@ class Plan:
         count = self.table.count[index, None]
         # The widest example of the split, not of the batch: the draw must not depend on others.
         draws = rng.random((len(index), max(self.table.count.max(), self.captions_per_image)))
-        draws[np.arange(draws.shape[1]) >= count] = np.inf
+        number = np.arange(draws.shape[1])
+        draws[number >= count] = np.inf
+        if self.balanced:
+            owned = np.minimum(self.table.first[index, None] + number, len(self.table.tokens) - 1)
+            turn = turns(self.table.tokens[owned, 0], draws)
+            draws = np.where(number < count, turn + rng.random(draws.shape), np.inf)
         pick = np.argsort(draws, axis=1, kind="stable")[:, : self.captions_per_image]
         return np.where(pick < count, self.table.first[index, None] + pick, -1)
 

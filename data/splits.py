@@ -76,16 +76,34 @@ def named(example: Example) -> str:
 
 
 def make_tokenizer(
-    kind: str, splits: dict[str, list[Example]], name: str, min_count: int, vocab_size: int
+    kind: str,
+    splits: dict[str, list[Example]],
+    name: str,
+    *,
+    languages: Sequence[str],
+    min_count: int,
+    vocab_size: int,
 ) -> Tokenizer:
     """The vocabulary of the training captions, or a saved one where `kind` is a .json file.
 
-    Raises: ValueError when there are no training captions to count.
+    Raises: ValueError when there are no training captions to count, or a saved vocabulary does
+    not have the languages of the data.
     """
+    several = tuple(languages) if len(languages) > 1 else ()
     if kind.endswith(".json"):
-        return Tokenizer.load(kind)
-    captions = [text for example in splits.get("train", ()) for text in example.captions]
-    if not captions:
+        saved = Tokenizer.load(kind)
+        if not set(several) <= set(saved.languages) or bool(several) < bool(saved.languages):
+            raise ValueError(
+                f"data.language={','.join(languages)}, but the vocabulary {kind} is of "
+                f"{','.join(saved.languages) or 'one language'}; use the languages it was made for"
+            )
+        return saved
+    captions: dict[str, list[str]] = {language: [] for language in languages}
+    for example in splits.get("train", ()):
+        spoken = example.languages or languages[:1] * len(example.captions)
+        for text, language in zip(example.captions, spoken, strict=True):
+            captions[language].append(text)
+    if not any(captions.values()):
         raise ValueError(
             f'the split "train" of {name} is empty, so no vocabulary can be made; check its files '
             f"or give a saved one in data.tokenizer"

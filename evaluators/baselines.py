@@ -73,7 +73,8 @@ def pooled_features(
         if "features" not in batch and encode is None:
             return None
         grid = batch["features"] if "features" in batch else encode(batch["image"])
-        mean = np.asarray(grid, np.float32).mean(1)
+        grid = np.asarray(grid, np.float32)
+        mean = grid.reshape(len(grid), -1, grid.shape[-1]).mean(1)
         if pooled is None:
             pooled = np.zeros((total, mean.shape[1]), np.float32)
         pooled[start : start + batch_size] = mean[: total - start]
@@ -89,7 +90,7 @@ def baseline_rows(
     """
     references, data = evaluator.references(), evaluator.data
     ids, rows = list(references), []
-    training = data.references(train) if train in data.sizes else {}
+    training = evaluator.all_references(train) if train in data.sizes else {}
     if ids and any(training.values()):
         rows.append((RANDOM, evaluator.score(random_captions(training, ids, seed))))
         keys = pooled_features(data, train, encode)

@@ -47,6 +47,7 @@ class Example:
     attention: np.ndarray | None = None
     score: float | None = None
     name: str = ""
+    tags: Sequence[str] = ()  # what seems to have gone wrong
 
 
 def _host(x: jax.Array) -> np.ndarray:
@@ -66,11 +67,13 @@ def decode(
     batch_size: int,
     limit: int = 0,
     put: Callable[[Mapping], Mapping] = jax.device_put,
+    language: str = "",
 ) -> Decoded:
     """Captions the first `limit` images of a split (0 = all).
 
     predict  jitted (variables, batch) -> tokens [B, N, T], best first, and attention [B, T, S]
     put      host batch -> device batch
+    language that `predict` writes, where the vocabulary has several
     """
     ids = list(data.image_ids(split))
     ids = ids[:limit] if limit else ids
@@ -105,8 +108,29 @@ def decode(
         waiting = index, out
     if waiting is not None:
         collect(*waiting)
-    captions = {i: data.tokenizer.decode(row.tolist()) for i, row in zip(ids, tokens, strict=True)}
+    text = functools.partial(data.tokenizer.decode, language=language)
+    captions = {i: text(row.tolist()) for i, row in zip(ids, tokens, strict=True)}
     return Decoded(ids, tokens, captions, attention)
+
+
+def _language(data: Any, split: str, language: str) -> str:
+    """The language an evaluator is about. Raises ValueError where nobody could score it."""
+    known = getattr(data, "languages", ())
+    if language and language not in known:
+        raise ValueError(
+            f'evals.*.language="{language}" is not among data.language={",".join(known)}; name one '
+            "of those or add it there."
+        )
+    several = data.tokenizer.languages
+    if not several:
+        return language
+    language = language or several[0]
+    if data.references(split) and not data.references(split, language):
+        raise ValueError(
+            f'evals.*.language="{language}": the split {split!r} has no captions in that language, '
+            "only in others; add them to data.path or leave this evaluator out."
+        )
+    return language
 
 
 class Captions:
@@ -115,6 +139,7 @@ class Captions:
     predict     (variables, batch, *, beam, length_penalty) -> tokens, attention: `decode` of a task
     every       steps between two runs in training; 0: only at the end
     tokenizer   ptb | characters | none, of the scores; characters for Chinese
+    language    that is written and scored where the data have several; "" = their first
     limit       images that are scored, 0 = all
     mesh        devices that share the batch
     After `run`, `decoded` and `scores` hold what it found, for samples and the report.
@@ -130,6 +155,7 @@ class Captions:
         batch_size: int = 32,
         metrics: tuple[str, ...] = ("bleu", "rouge_l", "cider_d"),
         tokenizer: str = "ptb",
+        language: str = "",
         beam: int = 1,
         length_penalty: float = 0.7,
         limit: int = 0,
@@ -146,6 +172,7 @@ class Captions:
             rows = mesh.shape["data"] * mesh.shape["fsdp"]
             self.batch_size = -(-batch_size // rows) * rows
             self.put = functools.partial(put_batch, mesh=mesh)
+        self.language = _language(data, split, language)
         self._pure = predict
         self.decoding(beam=beam, length_penalty=length_penalty)
         self.decoded: Decoded | None = None
@@ -157,13 +184,19 @@ class Captions:
             raise ValueError(f"beam={beam}: it is the number of hypotheses, so 1 or more.")
         self.beam, self.length_penalty = beam, length_penalty
         options = dict(beam=beam, length_penalty=length_penalty)
-        self._predict = jax.jit(functools.partial(self._pure, **options))
+        start, words = {}, self.data.tokenizer
+        if words.languages:
+            # An argument, not a constant: evaluators of other languages find the program compiled.
+            start, options["unsaid"] = {"bos": np.int32(words.bos(self.language))}, words.unsaid
+        predict = jax.jit(functools.partial(self._pure, **options))
+        self._predict = functools.partial(predict, **start)
 
     def run(self, variables: Any) -> dict[str, float]:
         """Captions the split; returns {metric: value}, empty where it has no references."""
         self.decoded = decode(
-            self._predict, variables, self.data, self.split, self.batch_size, self.limit, self.put
-        )
+            self._predict, variables, self.data, self.split, self.batch_size, self.limit, self.put,
+            self.language,
+        )  # fmt: skip
         self.scores = self.score(self.decoded.captions)
         return dict(self.scores.corpus) if self.scores else {}
 
@@ -171,10 +204,16 @@ class Captions:
         """Further rows (name, {metric: value}) that the model is read against."""
         return []
 
+    def all_references(self, split: str) -> dict[Hashable, list[str]]:
+        """What people wrote about a split, in the language of this evaluator."""
+        if self.data.tokenizer.languages:
+            return self.data.references(split, self.language)
+        return self.data.references(split)
+
     def references(self) -> dict[Hashable, list[str]]:
         """The references of the images that are scored."""
         ids = list(self.data.image_ids(self.split))
-        found = self.data.references(self.split)
+        found = self.all_references(self.split)
         return {i: found[i] for i in (ids[: self.limit] if self.limit else ids) if found.get(i)}
 
     def score(
@@ -202,7 +241,7 @@ class Captions:
 
     def examples(self, positions: Sequence[int]) -> list[Example]:
         """Images of the last run beside their caption, references, attention and score."""
-        references = self.data.references(self.split)
+        references = self.all_references(self.split)
         values = {}
         if self.scores and COUNTED in self.scores.per_image:
             values = dict(zip(self.scores.ids, self.scores.per_image[COUNTED], strict=True))

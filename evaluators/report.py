@@ -6,12 +6,13 @@ Curves, the score table with its baselines, and what the model said, saw and mis
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import io
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -21,14 +22,17 @@ from PIL import Image
 from evaluators import curves
 from evaluators.baselines import GRAMMAR, HUMAN, NEIGHBOUR, RANDOM
 from evaluators.captions import COUNTED, Captions, Example
+from evaluators.maps import grids, heat, png, save_sheets
+from evaluators.mistakes import mistakes, tally
+from evaluators.relevance import explained
 from evaluators.samples import goodness
+from metrics.slices import Slice, slices
 
 HEADLINES = (COUNTED, "BLEU-4", "METEOR", "ROUGE-L")
 BASELINES = (RANDOM, NEIGHBOUR, HUMAN, GRAMMAR)
 TICKS = {RANDOM: "random", NEIGHBOUR: "nearest neighbour", HUMAN: "human"}
 THUMBNAIL = 320  # pixels of the longer side; larger only costs megabytes
-HEAT = 40  # pixels of a heat map before the browser enlarges it
-LEVELS = 64
+OF_SLICES = ("BLEU-4", "ROUGE-L", "METEOR", COUNTED)
 
 
 def _uri(data: bytes, kind: str) -> str:
@@ -45,57 +49,18 @@ def photo(image: np.ndarray) -> str:
     return _uri(buffer.getvalue(), "jpeg")
 
 
-def grid_shape(patches: int, ratio: float) -> tuple[int, int]:
-    """Rows and columns [h, w] of S patches that come nearest to an image's width / height."""
-    pairs = [(h, patches // h) for h in range(1, patches + 1) if patches % h == 0]
-    return min(pairs, key=lambda p: abs(math.log(p[1] / p[0] / ratio)))
-
-
-def _palette() -> tuple[bytes, bytes]:
-    """Dark glass where the model did not look, clear where it did, an amber glow at the peak."""
-    a = np.linspace(0.0, 1.0, LEVELS)
-    veil = 0.66 * (1.0 - a) ** 1.4
-    glow = 0.55 * np.clip((a - 0.3) / 0.7, 0.0, 1.0) ** 1.3
-    alpha = veil + glow - veil * glow
-    share = np.where(alpha > 0, glow / np.maximum(alpha, 1e-9), 0.0)[:, None]
-    rgb = share * np.array([255, 158, 28]) + (1 - share) * np.array([9, 14, 32])
-    return rgb.round().astype(np.uint8).tobytes(), (255 * alpha).round().astype(np.uint8).tobytes()
-
-
-def heat(attention: np.ndarray) -> str:
-    """[h, w], where one word looked -> data URI of a smooth translucent PNG.
-
-    Brightness is relative to the word's brightest patch, but a peak below three times the uniform
-    share stays dim: looking everywhere must not pass for looking somewhere.
-    """
-    attention = np.nan_to_num(np.asarray(attention, np.float32))
-    smooth = Image.fromarray(attention).resize((HEAT, HEAT), Image.BICUBIC)
-    top = max(float(attention.max()), 3.0 * float(attention.mean()), 1e-9)
-    level = np.clip(np.asarray(smooth) / top, 0.0, 1.0)
-    picture = Image.fromarray((level * (LEVELS - 1)).round().astype(np.uint8), "P")
-    rgb, alpha = _palette()
-    picture.putpalette(rgb)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True, transparency=alpha)
-    return _uri(buffer.getvalue(), "png")
-
-
 def _card(example: Example, maps: bool) -> dict[str, Any]:
     """What the template shows of an example; `maps` adds a heat map for each word."""
     height, width = example.image.shape[:2]
-    words = []
-    if maps and example.attention is not None and len(example.attention):
-        looked = np.asarray(example.attention, np.float32)
-        if looked.ndim == 2:
-            looked = looked.reshape(len(looked), *grid_shape(looked.shape[1], width / height))
-        pairs = zip(example.words, looked, strict=False)
-        words = [{"text": word, "heat": heat(one)} for word, one in pairs]
+    shown = grids(example) if maps else []
+    words = [{"text": word, "heat": _uri(png(heat(looked)), "png")} for word, looked in shown]
     return {
         "photo": photo(example.image),
         "ratio": round(width / height, 4),
         "caption": example.caption or "(empty)",
         "references": list(example.references),
         "words": words,
+        "tags": list(example.tags),
         "name": example.name,
         "score": None if example.score is None else f"{example.score:.2f}",
         "hue": round(137 * goodness(example.score or 0.0)),
@@ -193,6 +158,21 @@ def headlines(scores: Sequence[tuple[str, Mapping[str, float]]]) -> list[dict[st
     return tiles
 
 
+def slice_table(parts: Sequence[Slice]) -> dict[str, Any]:
+    """Columns and groups of rows; a cell's bar is its value's share of the column's best."""
+    columns = [c for c in OF_SLICES if parts and c in parts[0].scores]
+    top = {c: max(part.scores[c] for part in parts) or 1.0 for c in columns}
+    groups: dict[str, list] = {}
+    for part in parts:
+        cells = [
+            {"text": number(part.scores[c]), "share": round(100 * part.scores[c] / top[c])}
+            for c in columns
+        ]
+        row = {"name": part.name, "images": f"{part.images:,}", "cells": cells}
+        groups.setdefault(part.kind, []).append(row)
+    return {"columns": columns, "groups": groups}
+
+
 def write_report(
     path: str | pathlib.Path,
     *,
@@ -203,6 +183,8 @@ def write_report(
     examples: Sequence[Example],
     best: Sequence[Example] = (),
     worst: Sequence[Example] = (),
+    parts: Sequence[Slice] = (),
+    habits: Mapping[str, float] | None = None,
 ) -> pathlib.Path:
     """Writes one HTML file that needs nothing else; returns its path.
 
@@ -211,6 +193,7 @@ def write_report(
     history   rows {"step": n, "loss": x, "dev/CIDEr-D": y, ...} in any order, gaps allowed
     scores    rows of the table, the model's first, baselines under their names of baselines.py
     examples  shown with a heat map for each word; best, worst  shown small
+    parts     scores by slice, all images first; habits  share of the captions by kind of mistake
     """
     folder = pathlib.Path(__file__).parent
     environment = jinja2.Environment(
@@ -236,6 +219,8 @@ def write_report(
             ("best", "Best", [_card(e, maps=False) for e in best]),
             ("worst", "Worst", [_card(e, maps=False) for e in worst]),
         ],
+        parts=slice_table(parts) if len(parts) > 1 else None,
+        habits={kind: f"{100 * share:.1f}" for kind, share in (habits or {}).items()},
         counted=COUNTED,
         human=any(name.endswith(HUMAN) for name, _ in scores),
     )
@@ -256,17 +241,41 @@ def report_of(
     facts: Mapping[str, Any],
     images: int = 24,
     extremes: int = 8,
+    predictors: Mapping[str, Callable] | None = None,
+    variables: Any = None,
     **rest: Any,
 ) -> pathlib.Path:
-    """The report of an evaluator's last run: picks its images; `rest` are title and history."""
+    """The report of an evaluator's last run: picks its images; `rest` are title and history.
+
+    predictors, variables: of the task, for maps of decoders that have no attention of their own.
+    The maps also go to `attention/` beside the page, one PNG for each image.
+    """
     if evaluator.scores:
         facts = {"signature": evaluator.scores.signature} | dict(facts)
-    return write_report(
-        path,
-        scores=scores,
-        facts=facts,
-        examples=evaluator.examples(evaluator.pick(images)),
-        best=evaluator.examples(evaluator.pick(extremes, "best")),
-        worst=evaluator.examples(evaluator.pick(extremes, "worst")),
-        **rest,
-    )
+        rest |= looked_into(evaluator)
+    shown = explained(evaluator, evaluator.pick(images), predictors or {}, variables)
+    save_sheets(pathlib.Path(path).parent / "attention", shown)
+    found = {}
+    for which in ("best", "worst"):
+        examples = evaluator.examples(evaluator.pick(extremes, which))
+        found[which] = [_tagged(example, evaluator) for example in examples]
+    return write_report(path, scores=scores, facts=facts, examples=shown, **found, **rest)
+
+
+def looked_into(evaluator: Captions) -> dict[str, Any]:
+    """Slices, and how common each kind of mistake is, of the captions of the last run."""
+    references, said = evaluator.references(), evaluator.decoded.captions
+    found = [_mistakes(said[i], references[i], evaluator) for i in references]
+    parts = slices(evaluator.scores, said, references, tokenizer=evaluator.tokenizer)
+    return {"parts": parts, "habits": tally(found)}
+
+
+def _mistakes(caption: str, references: Sequence[str], evaluator: Captions) -> list:
+    words = evaluator.data.tokenizer
+    known = frozenset(words.pieces) if words.kind != "bpe" else ()  # bpe can write any word
+    return mistakes(caption, references, tokenizer=evaluator.tokenizer, known=known)
+
+
+def _tagged(example: Example, evaluator: Captions) -> Example:
+    found = _mistakes(example.caption, example.references, evaluator)
+    return dataclasses.replace(example, tags=tuple(map(str, found)))

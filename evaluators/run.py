@@ -31,6 +31,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     parser.add_argument("--checkpoint", default="best", help="best | latest | STEP (best)")
     parser.add_argument("--batch_size", type=int, default=32, help="images at once (32)")
     parser.add_argument("--limit", type=int, default=0, help="caption only the first images")
+    parser.add_argument("--language", default="", help="of the captions (the run's first)")
     parser.add_argument("--out", help="results file: [{image_id, caption}], as COCO's")
     parser.add_argument(
         "--neighbour",
@@ -52,8 +53,12 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
 
 def make_evaluator(built: Any, flags: argparse.Namespace) -> Captions:
     """An evaluator of the split that scores as the run's own does."""
+
+    def unlike(own: Captions) -> tuple[bool, bool]:
+        return own.language != (flags.language or own.language), own.split != flags.split
+
     own = [e for e in built.evals.values() if isinstance(e, Captions)]
-    own = sorted(own, key=lambda e: e.split != flags.split)[:1]
+    own = sorted(own, key=unlike)[:1]
     final = built.config.get("final", {})
     return (type(own[0]) if own else Captions)(
         built.task.predictors()["decode"],
@@ -67,6 +72,7 @@ def make_evaluator(built: Any, flags: argparse.Namespace) -> Captions:
             else flags.length_penalty
         ),
         limit=flags.limit,
+        language=flags.language or (own[0].language if own else ""),
         mesh=built.mesh,
         **({"metrics": own[0].metrics, "tokenizer": own[0].tokenizer} if own else {}),
     )

@@ -36,12 +36,12 @@ def colour(score: float | None) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _wide(text: str) -> bool:
+def wide(text: str) -> bool:
     return any(unicodedata.east_asian_width(c) in "WF" for c in text)
 
 
 @functools.cache
-def _font(size: int, wide: bool = False) -> ImageFont.FreeTypeFont:
+def typeface(size: int, wide: bool = False) -> ImageFont.FreeTypeFont:
     """matplotlib's own DejaVu, or for Chinese the first suitable font of this computer."""
     from matplotlib import font_manager
 
@@ -56,7 +56,7 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> lis
     """Breaks at spaces, or anywhere in what has none; the last line ends in … if cut."""
     pieces: list[str] = []
     for word in text.split():
-        whole = not _wide(word) and font.getlength(word) <= width
+        whole = not wide(word) and font.getlength(word) <= width
         pieces += [f"{word} "] if whole else [*word[:-1], f"{word[-1]} "]
     rows = [""]
     for piece in pieces:
@@ -90,21 +90,21 @@ def contact_sheet(
     for i, example in enumerate(examples):
         x, y = gap + (i % columns) * (cell + gap), gap + (i // columns) * (card + gap)
         draw.rounded_rectangle((x, y, x + cell, y + card), 6, fill=CARD)
-        sheet.paste(_fit(example.image, cell), (x, y))
+        sheet.paste(fit(example.image, cell), (x, y))
         draw.rectangle((x, y + cell, x + cell, y + cell + 3), fill=colour(example.score))
         y += cell + 9
         if example.score is not None:
             text = f"{COUNTED} {example.score:.2f}"
-            draw.text((x + 10, y), text, fill=colour(example.score), font=_font(11))
+            draw.text((x + 10, y), text, fill=colour(example.score), font=typeface(11))
         name = example.name if len(example.name) <= 18 else example.name[:17] + "…"
-        draw.text((x + cell - 10, y), name, fill=FAINT, font=_font(10), anchor="ra")
-        font = _font(13, _wide(example.caption))
+        draw.text((x + cell - 10, y), name, fill=FAINT, font=typeface(10), anchor="ra")
+        font = typeface(13, wide(example.caption))
         for k, row in enumerate(wrap(example.caption or "(empty)", font, cell - 20, lines)):
             draw.text((x + 10, y + 19 + k * line), row, fill=INK, font=font)
     return np.asarray(sheet)
 
 
-def _fit(image: np.ndarray, cell: int) -> Image.Image:
+def fit(image: np.ndarray, cell: int) -> Image.Image:
     """The whole image inside a square cell, on a dark ground where its sides differ."""
     photo = Image.fromarray(image)
     scale = cell / max(photo.size)

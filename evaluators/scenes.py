@@ -120,7 +120,7 @@ class Scenes(Captions):
             )
         self.truths = {i: truths[i] for i in ids}
         words = next(iter(self.references().values()), [""])[0]
-        self.language = "en" if words.isascii() else "zh"
+        self.language = self.language or ("en" if words.isascii() else "zh")
 
     def run(self, variables: Any) -> dict[str, float]:
         """Captions the split; returns {metric: value} of the captions and of what they say."""

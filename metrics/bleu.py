@@ -13,19 +13,21 @@ from metrics.corpus import MAX_N, Corpus
 _TINY, _SMALL = 1e-15, 1e-9
 
 
-def _scores(correct: np.ndarray, length: np.ndarray, target: np.ndarray, guess: np.ndarray):
-    """correct, guess [..., 4], length and target [...] -> BLEU-1..4 [..., 4]."""
+def from_counts(sums: np.ndarray) -> np.ndarray:
+    """Summed rows of `counts` [..., 10] -> BLEU-1..4 [..., 4]."""
+    correct, guess = sums[..., :MAX_N], sums[..., MAX_N : 2 * MAX_N]
+    length, target = sums[..., -2], sums[..., -1]
     precision = np.cumprod((correct + _TINY) / (guess + _SMALL), axis=-1)
     bleu = precision ** (1 / np.arange(1, MAX_N + 1))
     ratio = (length + _TINY) / (target + _SMALL)
     return bleu * np.exp(np.minimum(0, 1 - 1 / ratio))[..., None]
 
 
-def bleu(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-    """(BLEU-1..4 of all captions together [4], of each image [B, 4]).
+def counts(corpus: Corpus) -> np.ndarray:
+    """[B, 10]: of n = 1..4 the clipped matches, then the n-grams; the length, the reference's.
 
-    The corpus value sums clipped counts over images; it isn't the mean of the images. The
-    brevity penalty compares with the reference of the closest length, the shorter one of two.
+    A corpus' BLEU is that of the summed rows, not the mean of the images' own.
+    The brevity penalty compares with the reference of the closest length, the shorter one of two.
     """
     correct = np.zeros((corpus.images, MAX_N))
     for n in range(1, MAX_N + 1):
@@ -42,5 +44,4 @@ def bleu(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
         np.minimum.reduceat(distance * scale + other, corpus.first[:-1] - corpus.images) % scale
     )
     guess = np.maximum(0, length[:, None] - np.arange(MAX_N))
-    whole = _scores(correct.sum(0), length.sum(), target.sum(), guess.sum(0))
-    return whole, _scores(correct, length, target, guess)
+    return np.concatenate([correct, guess, length[:, None], target[:, None]], axis=1)

@@ -74,13 +74,13 @@ def _idf(corpus: Corpus, frequencies: Frequencies | None) -> list[np.ndarray]:
     ]
 
 
-def cider(
+def similarity(
     corpus: Corpus, *, clipped: bool = True, frequencies: Frequencies | None = None
-) -> tuple[float, np.ndarray]:
-    """(mean over images, score of each image [B]); `clipped` is CIDEr-D, otherwise CIDEr.
+) -> np.ndarray:
+    """[references], in 0..1: each reference's likeness to the candidate of its image.
 
-    CIDEr-D clips a candidate's tf-idf at the reference's and multiplies by exp(-d² / 2σ²), where d
-    is the difference of the numbers of *bigrams*, as in the authors' code.
+    CIDEr-D (`clipped`) clips a candidate's tf-idf at the reference's and multiplies by
+    exp(-d² / 2σ²), where d is the difference of the numbers of *bigrams*, as in the authors' code.
     """
     idf = _idf(corpus, frequencies)
     references = len(corpus.length) - corpus.images
@@ -100,6 +100,13 @@ def cider(
         bigrams = np.maximum(corpus.length - 1, 0)
         difference = bigrams[candidate] - bigrams[corpus.images :]
         score = score * np.exp(-(difference**2) / (2 * SIGMA**2))
-    summed = np.bincount(candidate, score, corpus.images)
-    per_image = 10 * summed / np.diff(corpus.first)
-    return float(per_image.mean()) if len(per_image) else 0.0, per_image
+    return score
+
+
+def cider(
+    corpus: Corpus, *, clipped: bool = True, frequencies: Frequencies | None = None
+) -> np.ndarray:
+    """Score of each image [B]; `clipped` is CIDEr-D, otherwise CIDEr. A corpus' is their mean."""
+    score = similarity(corpus, clipped=clipped, frequencies=frequencies)
+    summed = np.bincount(corpus.image[corpus.images :], score, corpus.images)
+    return 10 * summed / np.diff(corpus.first)

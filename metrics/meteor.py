@@ -182,11 +182,16 @@ class Statistics:
         matched = self.content_matches.sum(1) + self.function_matches.sum(1)
         return bool((matched == self.length).all()) and self.chunks == 1
 
-    def add(self, other: Statistics) -> None:
-        """Sum with another segment's."""
-        self.chunks += 0 if other.perfect else other.chunks
-        for name in ("length", "function", "content_matches", "function_matches"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+    def row(self) -> np.ndarray:
+        """[17], what this segment adds to a corpus' sum."""
+        parts = (self.length, self.function, self.content_matches, self.function_matches)
+        return np.concatenate([*map(np.ravel, parts), [0 if self.perfect else self.chunks]])
+
+    @classmethod
+    def of(cls, row: np.ndarray) -> Statistics:
+        """Of a sum of rows [17]."""
+        matches = row[4:16].reshape(2, 2, 3)
+        return cls(row[:2], row[2:4], matches[0], matches[1], row[16])
 
     def score(self) -> float:
         """METEOR in 0..1."""
@@ -229,18 +234,22 @@ def statistics(
     return result
 
 
-def meteor(
+def best_rows(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
     *,
     synonyms: Synonyms | None = None,
-) -> tuple[float, np.ndarray]:
-    """(score of the summed statistics, score of each image [B]); the best reference counts."""
-    total, scores = Statistics(), np.zeros(len(candidates))
+) -> tuple[np.ndarray, np.ndarray]:
+    """(statistics of each image [B, 17], score of each image [B]); the best reference counts."""
+    rows, scores = np.zeros((len(candidates), 17)), np.zeros(len(candidates))
     for i, (candidate, captions) in enumerate(zip(candidates, references, strict=True)):
         words = normalise(candidate)
         every = [statistics(words, normalise(caption), synonyms) for caption in captions]
         best = max(every, key=Statistics.score)
-        scores[i] = best.score()
-        total.add(best)
-    return total.score(), scores
+        rows[i], scores[i] = best.row(), best.score()
+    return rows, scores
+
+
+def from_rows(sums: np.ndarray) -> np.ndarray:
+    """Summed rows [W, 17] -> METEOR [W, 1]; a corpus' is that of all its images' rows."""
+    return np.array([[Statistics.of(row).score()] for row in sums])

@@ -60,8 +60,8 @@ def common_subsequence(corpus: Corpus) -> np.ndarray:
     return result
 
 
-def rouge_l(corpus: Corpus) -> tuple[float, np.ndarray]:
-    """(mean over images, ROUGE-L of each image [B])."""
+def rouge_l(corpus: Corpus) -> np.ndarray:
+    """ROUGE-L of each image [B]; a corpus' is their mean."""
     # An empty caption counts as one empty word, which only another empty caption shares.
     length = np.maximum(corpus.length, 1)
     common = common_subsequence(corpus)
@@ -72,5 +72,4 @@ def rouge_l(corpus: Corpus) -> tuple[float, np.ndarray]:
     precision = np.maximum.reduceat(common / length[image], begin)
     recall = np.maximum.reduceat(common / length[corpus.images :], begin)
     bottom = recall + BETA**2 * precision
-    score = (1 + BETA**2) * precision * recall / np.where(bottom > 0, bottom, 1)
-    return float(score.mean()) if len(score) else 0.0, score
+    return (1 + BETA**2) * precision * recall / np.where(bottom > 0, bottom, 1)

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from metrics import wordnet as _wordnet
-from metrics.bleu import bleu
+from metrics.bleu import counts, from_counts
 from metrics.cider import Frequencies, cider
 from metrics.corpus import MAX_N, Corpus
 from metrics.diversity import diversity
-from metrics.meteor import meteor
+from metrics.meteor import best_rows, from_rows
 from metrics.ptb import tokenize
 from metrics.rouge import rouge_l
+from metrics.totals import Totals
 
 VERSION = "0.1"  # raise it when any value changes
 METRICS = ("bleu", "rouge_l", "cider", "cider_d", "diversity", "meteor")
@@ -31,12 +32,16 @@ _USUAL = ("bleu", "rouge_l", "cider_d", "diversity", "meteor")
 
 @dataclass(frozen=True)
 class Scores:
-    """corpus: one number a metric; per_image: [B] numbers a metric, in the order of `ids`."""
+    """corpus: one number a metric; per_image: [B] numbers a metric, in the order of `ids`.
+
+    totals: gives the same corpus numbers for any part or resample of the images.
+    """
 
     corpus: dict[str, float]
     per_image: dict[str, np.ndarray]
     ids: list
     signature: str
+    totals: Totals = field(default_factory=Totals, repr=False, compare=False)
 
 
 def characters(text: str) -> str:
@@ -103,35 +108,40 @@ def score(
     ids = list(results)
     candidates = [split(results[i]) for i in ids]
     truths = [[split(text) for text in references[i]] for i in ids]
-    whole, each, modules = _measure(Corpus(candidates, truths), set(metrics), frequencies)
+    corpus = Corpus(candidates, truths)
+    each, totals, modules = _measure(corpus, set(metrics), frequencies)
     if "meteor" in metrics:
         synonyms = _wordnet.load(str(wordnet)) if wordnet else None
-        whole["METEOR"], each["METEOR"] = meteor(candidates, truths, synonyms=synonyms)
+        rows, each["METEOR"] = best_rows(candidates, truths, synonyms=synonyms)
+        totals.add(["METEOR"], rows, from_rows)
         modules.append("METEOR:1.5,exact+stem" + "+synonym" * bool(synonyms))
+    everything = totals.weighted(np.ones((1, len(ids)))) if totals.names else {}
+    whole = {name: float(value[0]) for name, value in everything.items()}
+    if "diversity" in metrics:
+        whole |= diversity(corpus)
     signed = [f"capax:{VERSION}", f"tok:{tokenizer}", f"images:{len(ids)}", *modules]
-    return Scores(whole, each, ids, "|".join(signed))
+    return Scores(whole, each, ids, "|".join(signed), totals)
 
 
 def _measure(
     corpus: Corpus, metrics: set[str], frequencies: Frequencies | None
-) -> tuple[dict[str, float], dict[str, np.ndarray], list[str]]:
-    """The metrics that count n-grams: (corpus values, per-image values, signatures)."""
-    whole: dict[str, float] = {}
+) -> tuple[dict[str, np.ndarray], Totals, list[str]]:
+    """The metrics that count n-grams: (per-image values, their totals, signatures)."""
     each: dict[str, np.ndarray] = {}
-    signed = []
+    totals, signed = Totals(), []
     if "bleu" in metrics:
-        total, single = bleu(corpus)
-        for n in range(MAX_N):
-            whole[f"BLEU-{n + 1}"], each[f"BLEU-{n + 1}"] = float(total[n]), single[:, n]
+        rows, names = counts(corpus), [f"BLEU-{n + 1}" for n in range(MAX_N)]
+        each |= dict(zip(names, from_counts(rows).T, strict=True))
+        totals.add(names, rows, from_counts)
         signed.append("BLEU:coco,closest")
     if "rouge_l" in metrics:
-        whole["ROUGE-L"], each["ROUGE-L"] = rouge_l(corpus)
+        each["ROUGE-L"] = rouge_l(corpus)
+        totals.add_mean("ROUGE-L", each["ROUGE-L"])
         signed.append("ROUGE-L:coco,beta1.2")
     df = f"df:{frequencies.images}" if frequencies else "df:refs"
     for name, key, clipped in (("cider", "CIDEr", False), ("cider_d", "CIDEr-D", True)):
         if name in metrics:
-            whole[key], each[key] = cider(corpus, clipped=clipped, frequencies=frequencies)
+            each[key] = cider(corpus, clipped=clipped, frequencies=frequencies)
+            totals.add_mean(key, each[key])
             signed.append(f"{key}:n4,{'sigma6,' * clipped}{df}")
-    if "diversity" in metrics:
-        whole |= diversity(corpus)
-    return whole, each, signed
+    return each, totals, signed

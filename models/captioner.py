@@ -14,11 +14,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.decoding import BOS, beam_search, sample
+from models import constraints
+from models.consensus import Similarity, consensus
+from models.decoding import beam_search
 from models.functional import Model
-from models.layers import Encoded
+from models.layers import Encoded, subkey
+from models.sampling import sample
 
 State = dict[str, Any]
+ENCODER_KEY = 1_000_003  # apart from the small numbers that decoders fold into the same key
 
 
 class Captioner(nnx.Module):
@@ -39,26 +43,48 @@ class Captioner(nnx.Module):
         self.decoder = decoder(vocab_size=vocab_size, grid_width=self.encoder.width, rngs=rngs)
         self.vocab_size = vocab_size
 
-    def encode(self, inputs: jax.Array, train_stats: bool = False) -> jax.Array:
-        """images [B, H, W, 3] -> the grid [B, S, D] that the decoder reads.
+    def encode(
+        self, inputs: jax.Array, train_stats: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
+        """images [B, H, W, 3] -> the grid [B, S, D] that the decoder reads. key: encoder dropout.
 
-        A decoder with `reads = "pooled"` gets the pooled vector as a grid of one row. Features
-        pass through, [B, h, w, C] of a cut encoder through its top. Raises ValueError otherwise.
+        A decoder with `reads = "pooled"` gets the pooled vector as a grid of one row.
+        """
+        encoded = self.encoded(inputs, train_stats, key)
+        return encoded.pooled[:, None] if self._reads_pooled() else encoded.grid
+
+    def encoded(
+        self, inputs: jax.Array, train_stats: bool = False, key: jax.Array | None = None
+    ) -> Encoded:
+        """images [B, H, W, 3] -> grid [B, S, D] and pooled [B, D], whatever the decoder reads.
+
+        Features pass through, [B, h, w, C] of a cut encoder through its top. Raises ValueError
+        otherwise.
         """
         floats = jnp.issubdtype(inputs.dtype, jnp.floating)
         if inputs.ndim == 4 and inputs.shape[-1] == 3:
-            encoded = self.encoder(inputs, train_stats)
-        elif inputs.ndim == 4 and floats and getattr(self.encoder, "cut", 0):
-            encoded = self.encoder.top(inputs.astype(self.encoder.dtype), train_stats)
-        elif inputs.ndim == 3 and floats and inputs.shape[-1] == self.encoder.width:
-            encoded = Encoded(inputs, inputs.mean(axis=1))
-        else:
-            raise ValueError(
-                f"the captioner takes images [B, H, W, 3] or float features [B, S, "
-                f"{self.encoder.width}], not {inputs.dtype}{list(inputs.shape)}"
-            )
-        pooled = getattr(self.decoder, "reads", "grid") == "pooled"
-        return encoded.pooled[:, None] if pooled else encoded.grid
+            return self.encoder(inputs, train_stats, key)
+        if inputs.ndim == 4 and floats and getattr(self.encoder, "cut", 0):
+            return self.encoder.top(inputs.astype(self.encoder.dtype), train_stats, key)
+        if inputs.ndim == 3 and floats and inputs.shape[-1] == self.encoder.width:
+            return Encoded(inputs, inputs.mean(axis=1))
+        raise ValueError(
+            f"the captioner takes images [B, H, W, 3] or float features [B, S, "
+            f"{self.encoder.width}], not {inputs.dtype}{list(inputs.shape)}"
+        )
+
+    def _reads_pooled(self) -> bool:
+        return getattr(self.decoder, "reads", "grid") == "pooled"
+
+    def maps(self) -> tuple[str, ...]:
+        """What models/relevance.py can trace the decoder's words with, best means first."""
+        if self._reads_pooled():
+            return ("gradient",)
+        return (*(["rollout"] if hasattr(self.decoder, "rollout") else []), "attention", "gradient")
+
+    def rollout(self, inputs: jax.Array, tokens: jax.Array) -> jax.Array:
+        """The decoder's attention rollout: tokens [B, N, T] (BOS first) -> [B, N, T, S]."""
+        return self.decoder.rollout(self.encode(inputs), tokens)
 
     def features(self, images: jax.Array) -> jax.Array:
         """images [B, H, W, 3] -> what can be computed once: a cut encoder's trunk, or `encode`."""
@@ -78,10 +104,14 @@ class Captioner(nnx.Module):
         key: jax.Array | None = None,
         sample_prob: float | jax.Array = 0.0,
         train_stats: bool = False,
+        **options: Any,
     ) -> dict[str, jax.Array]:
-        """tokens [B, N, T] (BOS first) -> {"logits": [B, N, T, V], "attention": [B, N, T, S]}."""
-        grid = self.encode(inputs, train_stats)
-        return self.decoder(grid, tokens, key=key, sample_prob=sample_prob)
+        """tokens [B, N, T] (BOS first) -> {"logits": [B, N, T, V], "attention": [B, N, T, S]}.
+
+        options: further arguments of the decoder, e.g. a Transformer's `parallel`.
+        """
+        grid = self.encode(inputs, train_stats, subkey(key, ENCODER_KEY))
+        return self.decoder(grid, tokens, key=key, sample_prob=sample_prob, **options)
 
     def start(self, inputs: jax.Array, n: int, length: int) -> State:
         """Decoding state of n hypotheses per image, for at most `length` tokens."""
@@ -97,32 +127,39 @@ def caption(
     variables: Mapping[str, Any],
     inputs: jax.Array,
     *,
+    mode: str = "beam",
     beam: int = 1,
     length: int = 20,
-    length_penalty: float = 0.7,
-    mode: str = "beam",
     key: jax.Array | None = None,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    similarity: Similarity | None = None,
+    **options: Any,
 ) -> dict[str, jax.Array]:
     """Captions of images or features; jittable (all but variables, inputs and key are static).
 
-    mode "beam": `beam` hypotheses per image, best first (1 = greedy). mode "sample": `beam`
-    independent samples. Returns tokens [B, N, T] (no BOS; EOS, then PAD), logprob [B, N] and the
-    attention [B, T, S] under which the first hypothesis was (or would be) written.
+    mode "beam": `beam` hypotheses per image, best first (1 = greedy); options of `Beam`. mode
+    "sample": `beam` independent samples; options of `sample`. Both take those of `Rules`, and
+    both are put in the order of their consensus where there is a `similarity`.
+    Returns tokens [B, N, T] (no BOS; EOS, then PAD), logprob [B, N], score [B, N] that they are
+    ordered by and the attention [B, T, S] under which the first hypothesis was written. Raises
+    ValueError where options contradict each other.
     """
+    rules, options = constraints.split(options)
+    if mode not in ("beam", "sample"):
+        raise ValueError(f"unknown decoding mode {mode!r}: beam or sample")
     grid = model.apply(variables, inputs, method="encode")
     state = model.apply(variables, grid, beam, length, method="start")
     step = partial(model.apply, variables, method="step")
+    rules.check(mode=mode, beam=beam, length=length)
     if mode == "beam":
-        found = beam_search(step, state, length=length, length_penalty=length_penalty)
-    elif mode == "sample":
-        draw = dict(temperature=temperature, top_k=top_k, top_p=top_p)
-        found = sample(step, state, key, length=length, **draw)
+        found = beam_search(step, state, length=length, rules=rules, **options)
     else:
-        raise ValueError(f"unknown decoding mode {mode!r}: beam or sample")
+        found = sample(step, state, key, length=length, rules=rules, **options)
+        found["score"] = found["logprob"]
+    if similarity is not None:
+        found = consensus(found, similarity)
     best = found["tokens"][:, :1]
-    fed = jnp.concatenate([jnp.full_like(best[:, :, :1], BOS), best[:, :, :-1]], axis=-1)
-    attention = model.apply(variables, grid, fed)["attention"][:, 0]
-    return {"tokens": found["tokens"], "logprob": found["logprob"], "attention": attention}
+    fed = jnp.concatenate([jnp.full_like(best[:, :, :1], rules.bos), best[:, :, :-1]], axis=-1)
+    written = model.apply(variables, grid, fed)
+    if beam > (vocab := written["logits"].shape[-1]):
+        raise ValueError(f"beam={beam} is larger than the vocabulary of {vocab}: lower beam")
+    return found | {"attention": written["attention"][:, 0]}

@@ -1,11 +1,13 @@
-"""Greedy, sampling and beam search, written once against `step(state, token) -> (state, logits)`.
+"""Greedy decoding and beam search, written once against `step(state, token) -> (state, logits)`.
 
-state = {"memory": [B, ...] per image, "carry": [B, N, ...] per hypothesis, "position": scalar}.
-Every function is one program of static shapes that ends early once all captions have ended.
+state = {"memory": [B, ...] per image, "carry": [B, N, ...] per hypothesis, "position": scalar} and,
+where a decoder offers them, "cache" and "attention" (see `State`). Every function is one program
+of static shapes that ends early once all captions have ended.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,120 +15,39 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
-# A caption never contains these; their probability is given to the other words.
-BANNED = (PAD, BOS, UNK)
+from models.candidates import Candidates, onward, pick, widest
+from models.constraints import BOS, EOS, FREE, PAD, UNK, UNSAID, Rules
+from models.diverse_beam import diverse
+from models.forced_words import forced_words
 
+__all__ = ["BOS", "EOS", "PAD", "UNK", "UNSAID", "Beam", "Rules", "beam_search", "greedy", "roll"]
+
+# memory     read only; the loops close over it instead of copying it
+# carry      each hypothesis takes over its parent's: what a recurrence remembers
+# cache      [L, B, N, T, ...] of L layers, written at (slot n, position t) and never moved: keys and
+#            values. A beam adds "ancestry" [B, N, T]: the slot in which hypothesis n has its word t
+# attention  [B, N, S] of the step just made, for the coverage penalty; may be absent
 State = dict[str, Any]
 Step = Callable[[State, jax.Array], tuple[State, jax.Array]]
 
 
-def greedy(
-    step: Step, state: State, *, length: int, banned: tuple[int, ...] = BANNED
-) -> dict[str, jax.Array]:
+def greedy(step: Step, state: State, *, length: int, rules: Rules = FREE) -> dict[str, jax.Array]:
     """The likeliest word each time -> {"tokens": [B, N, length], "logprob": [B, N]}."""
-    return _roll(step, state, lambda logits, t: jnp.argmax(logits, -1), length, banned)
+    return roll(step, state, lambda logprob, t: jnp.argmax(logprob, -1), length, rules)
 
 
-def sample(
-    step: Step,
-    state: State,
-    key: jax.Array,
-    *,
-    length: int,
-    temperature: float | jax.Array = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    banned: tuple[int, ...] = BANNED,
-) -> dict[str, jax.Array]:
-    """N independent samples per image -> {"tokens": [B, N, length], "logprob": [B, N]}.
-
-    logprob is the model's own (temperature 1, nothing cut), as policy gradients need it.
-    top_k 0 and top_p 1 cut nothing (top-p: Holtzman et al. 2020, section 3.1).
-    """
-    if key is None:
-        raise ValueError("sampling captions needs a random key")
-
-    def choose(logits: jax.Array, t: jax.Array) -> jax.Array:
-        logits = cut(logits / temperature, top_k=top_k, top_p=top_p)
-        return jax.random.categorical(jax.random.fold_in(key, t), logits)
-
-    return _roll(step, state, choose, length, banned)
-
-
-def cut(logits: jax.Array, *, top_k: int = 0, top_p: float = 1.0) -> jax.Array:
-    """logits [..., V] -> the same with words outside the top k and the top-p nucleus at -inf."""
-    if 0 < top_k < logits.shape[-1]:
-        kth = lax.top_k(logits, top_k)[0][..., -1:]
-        logits = jnp.where(logits < kth, -jnp.inf, logits)
-    if top_p < 1.0:
-        ordered = -jnp.sort(-logits, axis=-1)
-        mass_before = jnp.cumsum(jax.nn.softmax(ordered), axis=-1) - jax.nn.softmax(ordered)
-        # The likeliest word always stays, whatever rounding does to a tiny top_p.
-        inside = (mass_before < top_p).at[..., 0].set(True)
-        least = jnp.min(jnp.where(inside, ordered, jnp.inf), axis=-1, keepdims=True)
-        logits = jnp.where(logits < least, -jnp.inf, logits)
-    return logits
-
-
-def beam_search(
-    step: Step,
-    state: State,
-    *,
-    length: int,
-    length_penalty: float = 0.7,
-    banned: tuple[int, ...] = BANNED,
-) -> dict[str, jax.Array]:
-    """Beam search with as many beams as the state has hypotheses; one beam is `greedy`.
-
-    score = logprob / n**length_penalty, n words with EOS. A hypothesis that leaves by EOS among
-    the best N continuations moves to a finished set of N; one still alive after `length` words is
-    finished there. Stops when no living one can still beat the worst finished one.
-    -> tokens [B, N, length], logprob [B, N], score [B, N], best first; PAD and -inf where fewer
-    than N captions exist.
-    """
-    if length_penalty < 0:
-        raise ValueError(f"length_penalty {length_penalty} is negative: choose 0 or more")
-    batch, beams = _leading(state)
-    if beams == 1:
-        found = greedy(step, state, length=length, banned=banned)
-        words = jnp.sum(found["tokens"] != PAD, axis=-1) ** length_penalty
-        return {**found, "score": found["logprob"] / words}
-    memory = state["memory"]
-    empty = _hypotheses(jnp.full((batch, beams, length), PAD, jnp.int32), -jnp.inf)
-    living = {**empty, "logprob": empty["logprob"].at[:, 0].set(0.0)}  # one root, not N equal
-    token = jnp.full((batch, beams), BOS, jnp.int32)
-
-    def unfinished(loop: tuple) -> jax.Array:
-        t, _, _, living, finished = loop
-        # Log-probabilities only fall, so this is the best score a living hypothesis can reach.
-        bound = living["logprob"].max(axis=1) / length**length_penalty
-        return (t < length) & jnp.any(bound > finished["score"].min(axis=1))
-
-    def body(loop: tuple) -> tuple:
-        t, state, token, living, finished = loop
-        state, logits = step({**state, "memory": memory}, token)
-        logprob = living["logprob"][..., None] + _log_probabilities(logits, banned)
-        living, parent, token, ended = _extend(living, logprob, t)
-        ended["score"] = ended["logprob"] / (t + 1) ** length_penalty
-        return t + 1, _reorder(state, parent), token, living, _best(finished, ended)
-
-    loop = (jnp.int32(0), _without_memory(state), token, living, empty)
-    _, _, _, living, finished = lax.while_loop(unfinished, body, loop)
-    # After an early stop this merge changes nothing: the living could not win at any length.
-    return _best(finished, {**living, "score": living["logprob"] / length**length_penalty})
-
-
-def _roll(
+def roll(
     step: Step,
     state: State,
     choose: Callable[[jax.Array, jax.Array], jax.Array],
     length: int,
-    banned: tuple[int, ...],
+    rules: Rules,
 ) -> dict[str, jax.Array]:
-    """Feeds back `choose(logits [B, N, V], t) -> token [B, N]` until every row drew EOS."""
-    shape = _leading(state)
-    memory = state["memory"]
+    """Feeds back `choose(logprob [B, N, V], t) -> token [B, N]` until every row drew EOS.
+
+    A row whose rules leave no word at all ends there, with log-probability -inf.
+    """
+    shape, memory = leading(state), state["memory"]
 
     def unfinished(loop: tuple) -> jax.Array:
         t, _, _, done, _, _ = loop
@@ -135,72 +56,193 @@ def _roll(
     def body(loop: tuple) -> tuple:
         t, state, token, done, tokens, total = loop
         state, logits = step({**state, "memory": memory}, token)
-        logprob = _log_probabilities(logits, banned)
+        logprob = rules.log_probabilities(logits, tokens, t)
         token = jnp.where(done, PAD, choose(logprob, t)).astype(jnp.int32)
         gained = jnp.take_along_axis(logprob, token[..., None], axis=-1)[..., 0]
         total = total + jnp.where(done, 0.0, gained)
-        tokens = tokens.at[:, :, t].set(token)
-        return t + 1, _without_memory(state), token, done | (token == EOS), tokens, total
+        done = done | (token == EOS) | (token == PAD)
+        return t + 1, _kept(state), token, done, tokens.at[:, :, t].set(token), total
 
-    token, done = jnp.full(shape, BOS, jnp.int32), jnp.zeros(shape, bool)
+    token, done = jnp.full(shape, rules.bos, jnp.int32), jnp.zeros(shape, bool)
     tokens = jnp.full((*shape, length), PAD, jnp.int32)
-    loop = (jnp.int32(0), _without_memory(state), token, done, tokens, jnp.zeros(shape))
+    loop = (jnp.int32(0), _kept(state), token, done, tokens, jnp.zeros(shape))
     *_, tokens, total = lax.while_loop(unfinished, body, loop)
     return {"tokens": tokens, "logprob": total}
 
 
-def _extend(living: dict, logprob: jax.Array, t: jax.Array) -> tuple:
-    """Continuations logprob [B, N, V] -> (living, their parent [B, N], token [B, N], ended)."""
-    batch, beams, vocab = logprob.shape
-    # 2N candidates hold N that go on, since at most one per parent is EOS.
-    values, flat = lax.top_k(logprob.reshape(batch, -1), 2 * beams)
-    parent, token = flat // vocab, flat % vocab
-    tokens = _pick(living["tokens"], parent).at[:, :, t].set(token)
-    leaves = token == EOS
-    admitted = leaves & (jnp.arange(2 * beams) < beams)
-    ended = {"tokens": tokens, "logprob": jnp.where(admitted, values, -jnp.inf)}
-    onward, index = lax.top_k(jnp.where(leaves, -jnp.inf, values), beams)
-    living = _hypotheses(_pick(tokens, index), onward)
-    return living, _pick(parent, index), _pick(token, index), ended
+@dataclasses.dataclass(frozen=True)
+class Beam:
+    """How a beam ranks captions and when it stops.
+
+    score = logprob / norm(n) + coverage, n words with EOS.
+    length_norm       "power": n**length_penalty; "gnmt": ((5 + n) / 6)**length_penalty
+    coverage_penalty  β of Σ_i log min(Σ_t α_ti, 1), 0: off (both: Wu et al. 2016, equation 14)
+    stop              "exact": when no living hypothesis can beat the worst finished one any more;
+                      "first": as soon as every hypothesis is a finished one
+    groups, diversity of diverse beam search
+    Raises ValueError where they contradict each other.
+    """
+
+    length: int
+    length_penalty: float = 0.7
+    length_norm: str = "power"
+    coverage_penalty: float = 0.0
+    stop: str = "exact"
+    groups: int = 1
+    diversity: float = 0.5
+    rules: Rules = FREE
+
+    def __post_init__(self) -> None:
+        for name in ("length_penalty", "coverage_penalty"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} is negative: choose 0 or more")
+        for name, known in (("length_norm", ("power", "gnmt")), ("stop", ("exact", "first"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown: {' or '.join(known)}")
+        if self.groups > 1 and self.rules.forced:
+            raise ValueError("groups > 1 and forced words exclude each other: give up one of them")
+
+    def search(self, step: Step, state: State) -> dict[str, jax.Array]:
+        """As `beam_search`. R = B * groups searches run side by side, n = N / groups beams each."""
+        batch, beams = leading(state)
+        if beams % self.groups:
+            raise ValueError(f"beam={beams} is not divisible by groups={self.groups}: change one")
+        memory, rows = state["memory"], (batch * self.groups, beams // self.groups)
+        token = jnp.full((batch, beams), self.rules.bos, jnp.int32)
+        living, finished = self._begin(step, state, token, rows)
+        ancestry = jnp.zeros((batch, beams, self.length), jnp.int32)
+
+        def unfinished(loop: tuple) -> jax.Array:
+            t, *_, living, finished = loop
+            return (t < self.length) & ~jnp.all(self._done(living, finished))
+
+        def body(loop: tuple) -> tuple:
+            t, state, token, ancestry, living, finished = loop
+            ancestry = ancestry.at[:, :, t].set(jnp.arange(beams))
+            extra = {"memory": memory} | ({"ancestry": ancestry} if "cache" in state else {})
+            state, logits = step(state | extra, token)
+            words = living["tokens"].reshape(batch, beams, -1)
+            logprob = self.rules.log_probabilities(logits, words, t).reshape(*rows, -1)
+            if self.coverage_penalty:
+                seen = living["seen"] + state["attention"].reshape(living["seen"].shape)
+                living = {**living, "seen": seen}
+            done = self._done(living, finished)
+            found = self._candidates(logprob, living, done, t)
+            living, parent, token, ended = _extend(living, found, t)
+            ended["score"] = jnp.where(done[:, None], -jnp.inf, self._score(ended, t + 1))
+            parent += jnp.arange(rows[0])[:, None] % self.groups * rows[1]
+            parent = parent.reshape(batch, beams)
+            state, ancestry = _reorder(state, parent), pick(ancestry, parent)
+            return (
+                t + 1,
+                state,
+                token.reshape(batch, beams),
+                ancestry,
+                living,
+                best(finished, ended),
+            )
+
+        loop = (jnp.int32(0), _kept(state), token, ancestry, living, finished)
+        *_, living, finished = lax.while_loop(unfinished, body, loop)
+        # Those cut at `length`. After an early stop this changes nothing: they cannot win.
+        valid = ~self._done(living, finished)[:, None] & self.rules.met(living["tokens"])
+        score = jnp.where(valid, self._score(living, self.length), -jnp.inf)
+        found = best(finished, {**living, "score": score})
+        found = {k: found[k] for k in ("tokens", "logprob", "score")}
+        whole = jax.tree.map(lambda x: x.reshape(batch, beams, *x.shape[2:]), found)
+        return best(whole) if self.groups > 1 else whole
+
+    def _begin(self, step: Step, state: State, token: jax.Array, rows: tuple) -> tuple[dict, dict]:
+        """(one root per search and not n equal ones, n finished hypotheses that do not exist)."""
+        nothing = jnp.full(rows, -jnp.inf)
+        finished = {"tokens": jnp.full((*rows, self.length), PAD, jnp.int32)}
+        finished |= {"logprob": nothing, "score": nothing}
+        if self.coverage_penalty:
+            after, _ = jax.eval_shape(step, {**state, "ancestry": token[..., None]}, token)
+            if after.get("attention") is None:
+                raise ValueError("coverage_penalty > 0 needs a decoder that attends to a grid")
+            finished["seen"] = jnp.zeros((*rows, after["attention"].shape[-1]))
+        return {**finished, "logprob": nothing.at[:, 0].set(0.0)}, finished
+
+    def _candidates(
+        self, logprob: jax.Array, living: dict, done: jax.Array, t: jax.Array
+    ) -> Candidates:
+        """logprob [R, n, V] -> the continuations to choose from."""
+        before = living["logprob"]
+        if self.rules.forced:
+            return forced_words(logprob, before, living["tokens"], t, self.rules)
+        if self.groups > 1:
+            kw = dict(groups=self.groups, diversity=self.diversity)
+            return diverse(logprob, before, done, **kw)
+        return widest(logprob, before)
+
+    def _norm(self, n: int | jax.Array) -> float | jax.Array:
+        return (n if self.length_norm == "power" else (5 + n) / 6) ** self.length_penalty
+
+    def _score(self, found: dict, n: int | jax.Array) -> jax.Array:
+        score = found["logprob"] / self._norm(n)
+        if self.coverage_penalty:
+            seen = jnp.clip(found["seen"], 1e-9, 1.0)  # an unseen patch costs much, not everything
+            score += self.coverage_penalty * jnp.log(seen).sum(-1)
+        return score
+
+    def _done(self, living: dict, finished: dict) -> jax.Array:
+        """Searches [R] that are over."""
+        worst = finished["score"].min(axis=1)
+        # Log-probabilities only fall and coverage costs, so a living one cannot do better.
+        done = living["logprob"].max(axis=1) / self._norm(self.length) <= worst
+        # One beam is greedy: its first finished caption is the one.
+        first = self.stop == "first" or finished["score"].shape[1] == 1
+        return done | jnp.isfinite(worst) if first else done
 
 
-def _hypotheses(tokens: jax.Array, logprob: float | jax.Array) -> dict[str, jax.Array]:
-    logprob = jnp.broadcast_to(jnp.asarray(logprob, jnp.float32), tokens.shape[:2])
-    return {"tokens": tokens, "logprob": logprob, "score": jnp.full_like(logprob, -jnp.inf)}
+def beam_search(step: Step, state: State, **options: Any) -> dict[str, jax.Array]:
+    """Beam search with as many beams as the state has hypotheses; options are those of `Beam`.
+
+    A hypothesis that leaves by EOS among the best N continuations moves to a finished set of N;
+    one still alive after `length` words is finished there. One beam is `greedy`.
+    -> tokens [B, N, length], logprob [B, N], score [B, N], best first; PAD and -inf where fewer
+    than N captions exist.
+    """
+    return Beam(**options).search(step, state)
 
 
-def _best(finished: dict, more: dict) -> dict[str, jax.Array]:
+def best(finished: dict, *more: dict) -> dict[str, jax.Array]:
     """The best N by score of N finished and any number of further hypotheses."""
-    both = {k: jnp.concatenate([finished[k], more[k]], axis=1) for k in finished}
-    _, index = lax.top_k(both["score"], finished["score"].shape[1])
-    both = {k: _pick(v, index) for k, v in both.items()}
-    exists = jnp.isfinite(both["score"])[..., None]
-    return {**both, "tokens": jnp.where(exists, both["tokens"], PAD)}
+    found = {k: jnp.concatenate([finished[k], *(m[k] for m in more)], axis=1) for k in finished}
+    _, index = lax.top_k(found["score"], finished["score"].shape[1])
+    found = {k: pick(v, index) for k, v in found.items()}
+    exists = jnp.isfinite(found["score"])[..., None]
+    return {**found, "tokens": jnp.where(exists, found["tokens"], PAD)}
 
 
-def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
-    """x [B, N, ...], index [B, M] -> [B, M, ...]."""
-    return jnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), axis=1)
+def leading(state: State) -> tuple[int, int]:
+    """(B, N) of a decoding state."""
+    carry = jax.tree.leaves(state["carry"])
+    return carry[0].shape[:2] if carry else jax.tree.leaves(state["cache"])[0].shape[1:3]
 
 
-def _log_probabilities(logits: jax.Array, banned: tuple[int, ...]) -> jax.Array:
-    logits = logits.astype(jnp.float32)
-    if banned:
-        logits = logits.at[..., jnp.array(banned)].set(-jnp.inf)
-    return jax.nn.log_softmax(logits)
+def _extend(living: dict, found: Candidates, t: jax.Array) -> tuple:
+    """-> (living, their parent [R, n], their token [R, n], ended [R, M])."""
+    beams = living["logprob"].shape[1]
+    words = pick(living["tokens"], found.parent).at[:, :, t].set(found.token)
+    leaves = (found.token == EOS) & found.may_leave
+    ended = {**living, "tokens": words, "logprob": jnp.where(leaves, found.logprob, -jnp.inf)}
+    order, index = onward(found, beams)
+    parent, logprob = pick(found.parent, index), pick(found.logprob, index)
+    living = {**living, "tokens": pick(words, index)}
+    living["logprob"] = jnp.where(jnp.isfinite(order), logprob, -jnp.inf)
+    if "seen" in living:
+        ended["seen"], living["seen"] = (pick(living["seen"], p) for p in (found.parent, parent))
+    return living, parent, pick(found.token, index), ended
 
 
-def _without_memory(state: State) -> State:
-    """What changes from word to word: the loops close over the memory instead of copying it."""
-    return {name: part for name, part in state.items() if name != "memory"}
+def _kept(state: State) -> State:
+    """What the loops hand from word to word."""
+    return {k: state[k] for k in ("carry", "cache", "position") if k in state}
 
 
 def _reorder(state: State, parent: jax.Array) -> State:
-    """Each hypothesis takes over the carry of its parent [B, N]."""
-    carry = jax.tree.map(lambda x: _pick(x, parent), state["carry"])
-    return {**_without_memory(state), "carry": carry}
-
-
-def _leading(state: State) -> tuple[int, int]:
-    """(B, N) of a decoding state."""
-    return jax.tree.leaves(state["carry"])[0].shape[:2]
+    """Each hypothesis takes over the carry of its parent [B, N]; a cache stays where it is."""
+    carry = jax.tree.map(lambda x: pick(x, parent), state["carry"])
+    return {**_kept(state), "carry": carry}

@@ -104,10 +104,22 @@ def functional(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Model:
 
 
 def stack(constructor: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
-    """One module whose every parameter has a leading axis of `depth` layers. See `scan_layers`."""
-    parts = [nnx.split(constructor(rngs)) for _ in range(depth)]
-    states = [state for _, state in parts]
-    return nnx.merge(parts[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+    """One module whose every parameter has a leading axis of `depth` layers. See `scan_layers`.
+
+    The layers draw the keys that a loop would give them, but are traced together, by `vmap`.
+    """
+    stream, start = rngs.params, rngs.params.count[...]
+    graph, _ = nnx.split(constructor(rngs))
+    drawn = stream.count[...] - start
+
+    def layer(index: jax.Array) -> nnx.State:
+        own = nnx.Rngs(stream.key[...])
+        own.params.count[...] = start + index * drawn
+        return nnx.split(constructor(own))[1]
+
+    states = jax.vmap(layer)(jnp.arange(depth, dtype="uint32"))
+    stream.count[...] = start + depth * drawn
+    return nnx.merge(graph, states)
 
 
 def scan_layers(

@@ -124,8 +124,17 @@ class BatchNorm(nnx.Module):
         return self.momentum * old + (1 - self.momentum) * lax.stop_gradient(new)
 
 
-class ConvNorm(nnx.Module):
-    """Convolution, then batch norm; on stored averages the two are folded into one convolution."""
+def he_kernel(
+    size: int | tuple[int, int], inputs: int, outputs: int, groups: int, rngs: nnx.Rngs
+) -> nnx.Param:
+    """He et al. 2015 by fan-out: keeps the gradient's variance through relu."""
+    size = (size, size) if isinstance(size, int) else size
+    he = uniform((6 / (math.prod(size) * outputs // groups)) ** 0.5)
+    return nnx.Param(he(rngs.params(), (*size, inputs // groups, outputs)))
+
+
+class Conv(nnx.Module):
+    """Convolution with a bias: x [B, H, W, C] -> [B, H', W', C']."""
 
     def __init__(
         self,
@@ -135,16 +144,36 @@ class ConvNorm(nnx.Module):
         *,
         stride: int = 1,
         padding: Padding = "SAME",
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        self.kernel = he_kernel(size, inputs, outputs, 1, rngs)
+        self.bias = nnx.Param(jnp.zeros(outputs))
+        self.stride, self.padding, self.dtype = stride, padding, dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
+        return conv(x, kernel, stride=self.stride, padding=self.padding) + bias
+
+
+class ConvNorm(nnx.Module):
+    """Convolution, then batch norm; on stored averages the two are folded into one convolution."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int | tuple[int, int] = 1,
+        *,
+        stride: int = 1,
+        padding: Padding = "SAME",
         groups: int = 1,
         eps: float = 1e-5,
         momentum: float = 0.9,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        shape = (size, size, inputs // groups, outputs)
-        # He et al. 2015 by fan-out: keeps the gradient's variance through relu.
-        he = uniform((6 / (size * size * outputs // groups)) ** 0.5)
-        self.kernel = nnx.Param(he(rngs.params(), shape))
+        self.kernel = he_kernel(size, inputs, outputs, groups, rngs)
         self.norm = BatchNorm(outputs, eps=eps, momentum=momentum)
         self.stride, self.padding, self.groups, self.dtype = stride, padding, groups, dtype
 
@@ -165,17 +194,26 @@ def relu6(x: jax.Array) -> jax.Array:
     return jnp.clip(x, 0, 6)
 
 
-def normalise(images: jax.Array, mean: tuple, std: tuple, dtype: str) -> jax.Array:
-    """uint8 images [B, H, W, 3] -> (x - mean) / std; floats are taken as normalised already."""
+def normalise(
+    images: jax.Array, mean: tuple, std: tuple, dtype: str, channels: str = "rgb"
+) -> jax.Array:
+    """uint8 images [B, H, W, 3] -> (x - mean) / std; floats are taken as normalised already.
+
+    mean and std are in the order of `channels`, into which the pixels are brought first.
+    """
     if images.dtype != jnp.uint8:
         return images.astype(dtype)
+    images = images[..., ::-1] if channels == "bgr" else images
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
 
 
-def max_pool(x: jax.Array, *, size: int, stride: int, padding: int) -> jax.Array:
-    """x [B, H, W, C] -> [B, H', W', C], padded with -inf on all sides."""
-    pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+def max_pool(
+    x: jax.Array, *, size: int, stride: int, padding: int = 0, ceil: bool = False
+) -> jax.Array:
+    """x [B, H, W, C] -> [B, H', W', C], padded with -inf; `ceil` keeps a last, partial window."""
+    rest = [-(length + 2 * padding - size) % stride if ceil else 0 for length in x.shape[1:3]]
+    pads = ((0, 0), *((padding, padding + extra) for extra in rest), (0, 0))
     window, strides = (1, size, size, 1), (1, stride, stride, 1)
     return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, pads)
 

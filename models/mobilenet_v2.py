@@ -7,15 +7,15 @@ models/pretrained.py. Forward cost is 0.3 GFLOP (multiply-adds) an image at 224x
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from models.layers import ConvNorm, Encoded, Linear, normalise, patches, relu6
+from models.encoder import HALF, Encoder, check_choice, check_cut
+from models.layers import ConvNorm, Encoded, Padding, patches, relu6
 
 # (expansion t, output channels c, repeats n, first stride s): table 2 of the paper.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2))
 STAGES += ((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-EPS, MOMENTUM = 1e-3, 0.99
+MOMENTUM = 0.99
 WIDTHS = {"conv_1": 1280, "block_13_expand": 576}
 STRIDES = {"conv_1": 32, "block_13_expand": 16}
 
@@ -23,11 +23,11 @@ STRIDES = {"conv_1": 32, "block_13_expand": 16}
 class InvertedResidual(nnx.Module):
     """Expand 1x1, depthwise 3x3, project 1x1 without a non-linearity (figure 3b, 4d)."""
 
-    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, *, dtype, rngs):
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, *, padding, **bn):
         wide = inputs * expansion
-        bn = dict(eps=EPS, momentum=MOMENTUM, dtype=dtype, rngs=rngs)
         self.expand = ConvNorm(inputs, wide, 1, **bn) if expansion > 1 else None
-        self.depthwise = ConvNorm(wide, wide, 3, stride=stride, groups=wide, **bn)
+        depthwise = dict(stride=stride, padding=padding, groups=wide)
+        self.depthwise = ConvNorm(wide, wide, 3, **depthwise, **bn)
         self.project = ConvNorm(wide, outputs, 1, **bn)
         self.residual = stride == 1 and inputs == outputs
 
@@ -41,7 +41,7 @@ class InvertedResidual(nnx.Module):
         return x + y if self.residual else y
 
 
-class MobileNetV2(nnx.Module):
+class MobileNetV2(Encoder):
     """images uint8 [B, H, W, 3] (or float, already x/127.5 - 1) -> Encoded, width D.
 
     output: "conv_1", the last relu6 map (stride 32, 1280 wide: 7x7 at 224), or "block_13_expand",
@@ -49,6 +49,7 @@ class MobileNetV2(nnx.Module):
     num_classes: adds `classify(images) -> logits`; 1001 for the public weights (0 = background).
     cut: blocks below it (and the stem) are computed by `trunk`, the others by `top`: with a frozen
     trunk data.cached_views then keeps the trunk's output, and only the top is paid for in training.
+    padding of the 3x3 convolutions and eps are TensorFlow's; torchvision's are 1 and 1e-5.
     """
 
     def __init__(
@@ -57,56 +58,53 @@ class MobileNetV2(nnx.Module):
         output: str = "conv_1",
         num_classes: int = 0,
         cut: int = 0,
+        mean: tuple[float, ...] = HALF,
+        std: tuple[float, ...] = HALF,
+        channels: str = "rgb",
+        padding: Padding = "SAME",
+        eps: float = 1e-3,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        if not 0 <= cut <= 13:
-            raise ValueError(f"encoder.cut {cut} is not in 0..13")
-        if output not in WIDTHS:
-            raise ValueError(f"encoder.output {output!r} is unknown: choose one of {list(WIDTHS)}")
+        check_cut(cut, 13)
+        check_choice("output", output, WIDTHS)
         if num_classes and output != "conv_1":
             raise ValueError("encoder.num_classes needs encoder.output='conv_1'")
-        self.output, self.dtype, self.cut = output, dtype, cut
-        self.width, self.stride = WIDTHS[output], STRIDES[output]
-        bn = dict(eps=EPS, momentum=MOMENTUM, dtype=dtype, rngs=rngs)
-        self.stem = ConvNorm(3, 32, 3, stride=2, **bn)
+        self.output, self.cut = output, cut
+        bn = dict(eps=eps, momentum=MOMENTUM, dtype=dtype, rngs=rngs)
+        self.stem = ConvNorm(3, 32, 3, stride=2, padding=padding, **bn)
         blocks, inputs = [], 32
         for expansion, outputs, repeats, stride in STAGES:
             for i in range(repeats):
                 step = stride if i == 0 else 1
                 args = (inputs, outputs, expansion, step)
-                blocks.append(InvertedResidual(*args, dtype=dtype, rngs=rngs))
+                blocks.append(InvertedResidual(*args, padding=padding, **bn))
                 inputs = outputs
         self.blocks = nnx.List(blocks)
         self.conv_1 = ConvNorm(inputs, 1280, 1, **bn)
-        self.head = Linear(1280, num_classes, dtype=dtype, rngs=rngs) if num_classes else None
+        super().__init__(
+            width=WIDTHS[output], stride=STRIDES[output], mean=mean, std=std, channels=channels,
+            num_classes=num_classes, dtype=dtype, rngs=rngs,
+        )  # fmt: skip
 
     @property
     def below(self) -> str:
         """Regex of the trunk's parameters, which cached features are made of."""
         return rf"(stem|blocks/({'|'.join(map(str, range(self.cut)))}))/"
 
-    def trunk(self, images: jax.Array, train_stats: bool = False) -> jax.Array:
+    def trunk(
+        self, images: jax.Array, train_stats: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
         """images [B, H, W, 3] -> what enters block `cut` [B, h, w, C]."""
-        x = normalise(images, (127.5,), (127.5,), self.dtype)
-        x = relu6(self.stem(x, train_stats))
+        x = relu6(self.stem(self.pixels(images), train_stats))
         for block in self.blocks[: self.cut]:
             x = block(x, train_stats)
         return x
 
-    def top(self, x: jax.Array, train_stats: bool = False) -> Encoded:
+    def top(self, x: jax.Array, train_stats: bool = False, key: jax.Array | None = None) -> Encoded:
         """x [B, h, w, C] out of `trunk` -> Encoded."""
         for index, block in enumerate(self.blocks[self.cut :], self.cut):
             if index == 13 and self.output == "block_13_expand":
                 return patches(block.expanded(x, train_stats))
             x = block(x, train_stats)
         return patches(relu6(self.conv_1(x, train_stats)))
-
-    def __call__(self, images: jax.Array, train_stats: bool = False) -> Encoded:
-        return self.top(self.trunk(images, train_stats), train_stats)
-
-    def classify(self, images: jax.Array, train_stats: bool = False) -> jax.Array:
-        """images [B, H, W, 3] -> ImageNet logits float32 [B, num_classes]."""
-        if self.head is None:
-            raise ValueError("this encoder has no classifier: set encoder.num_classes (1001)")
-        return self.head(self(images, train_stats).pooled).astype(jnp.float32)

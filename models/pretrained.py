@@ -1,115 +1,219 @@
-"""Public ImageNet weights -> the nested variables of our encoders.
+"""Public weights -> the nested variables of our encoders, and our own weights to a file.
 
-The one file of this room that reads from disk. Every tensor of the file must find its place and
-every variable must be filled: anything left over on either side is an error that lists it.
+Every tensor of a file must find its place and every variable must be filled, or an error lists
+them. Preprocessing, padding and epsilon travel with the weights as arguments of the encoder.
 """
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from models import weights_keras, weights_npz, weights_torchvision, weights_vit
 from models.functional import flatten, functional, unflatten
-from models.mobilenet_v2 import EPS, MobileNetV2
+from models.vit import SIZES, interpolate
+from models.weight_files import read, write
+from models.weight_layout import Arrays, Layout, Shapes, fit, listed
+
+SOURCES = (weights_torchvision, weights_vit, weights_keras, weights_npz)
+# Arguments that go with the weights: a file sets them where the config has no value of its own.
+SETTINGS = ("mean", "std", "channels", "eps", "padding", "stride_on", "count_pad", "image_size")
+# An encoder may be a part of the one that was saved: no head, fewer stages, another output.
+PART = ("num_classes", "stages", "output", "pool", "image_size")
+# How an encoder is run, not what it is.
+RUN = ("cut", "dtype", "remat", "dropout", "patch_dropout")
 
 
-def split(section: dict[str, Any], *, read: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A model section → (variables of its encoder's `weights` file, the section without the file).
+class Loaded(NamedTuple):
+    """variables: {"params": tree, "stats": tree} of the encoder, float32, without what was skipped.
 
-    The variables are {} where no file is named. Raises ValueError for an encoder without a reader.
+    settings: arguments of the encoder that go with them. says: one line about the file.
+    """
+
+    variables: dict[str, Any]
+    settings: dict[str, Any]
+    says: str
+
+
+def split(
+    section: Mapping[str, Any], make: Callable[[Mapping], partial], *, read: bool = True
+) -> tuple[Loaded | None, dict[str, Any]]:
+    """A model section -> (what its encoder's `weights` file holds, the section to construct).
+
+    make: encoder section -> its constructor. The keys `weights` and `weights_skip` are taken out;
+    the settings that go with the file are put in where the section has no value of its own.
+    None where no file is named. Raises ValueError as `load` does.
     """
     encoder = dict(section["encoder"])
-    path, kind = encoder.pop("weights", ""), encoder["type"]
-    section = {**section, "encoder": encoder}
+    path, skip = encoder.pop("weights", ""), encoder.pop("weights_skip", ())
     if not path or not read:
-        return {}, section
-    if kind not in READERS:
-        raise ValueError(
-            f"model.encoder.weights={path}: no reader for {kind} weights; leave it empty, or use "
-            f"model.encoder.type one of {', '.join(READERS)}."
-        )
-    loaded = READERS[kind](path, num_classes=encoder.get("num_classes", 0))
-    return {name: {"encoder": tree} for name, tree in loaded.items()}, section
+        return None, {**section, "encoder": encoder}
+    loaded = load(path, make(encoder), skip=skip)
+    variables = {name: {"encoder": tree} for name, tree in loaded.variables.items()}
+    return loaded._replace(variables=variables), {**section, "encoder": loaded.settings | encoder}
 
 
-def load_mobilenet_v2(path: str | Path, *, num_classes: int = 0) -> dict[str, Any]:
-    """npz of the de-quantised MobileNetV2 1.0 tflite file -> {"params": .., "stats": ..}, float32.
+def load(path: str | Path, encoder: partial, *, skip: Sequence[str] = ()) -> Loaded:
+    """The variables of `encoder(rngs=)` from a weights file of any known format and publisher.
 
-    The file holds convolutions OHWI, depthwise kernels 1HWC and batch norm folded into biases;
-    a folded norm is the norm with scale 1, mean 0 and var 1 - eps. The classifier is kept only
-    when `num_classes` is 1001. Works for either `output` of MobileNetV2.
-    Raises ValueError naming the file and the unmatched tensors.
+    skip: regexes of our paths that keep random values ("head/"), or of names to pass over.
+    Positions of a ViT are interpolated to its `image_size`. Raises ValueError naming the file and
+    the arguments to change, or the tensors without a place and the variables without a tensor.
     """
-    ours = _expected(num_classes)
-    found: dict[str, np.ndarray] = {}
-    unknown = []
-    for name, array in _read(path).items():
-        target = _target(name, array, ours)
-        if target == "":
-            continue
-        if target is None or ours.get(target[0]) != target[1].shape:
-            unknown.append(f"{name} {list(array.shape)}")
-        else:
-            found[target[0]] = np.ascontiguousarray(target[1], dtype=np.float32)
-    for name, shape in ours.items():
-        if re.search(r"norm/(scale|mean|var)$", name):
-            value = {"scale": 1.0, "mean": 0.0, "var": 1.0 - EPS}[name.rsplit("/", 1)[1]]
-            found[name] = np.full(shape, value, np.float32)
-    missing = [f"{name} {list(shape)}" for name, shape in ours.items() if name not in found]
+    arrays, metadata = read(path)
+    layout = _saved_by_us(metadata) or _recognise(path, arrays)
+    _check_arguments(path, layout, encoder)
+    settings = {k: v for k, v in layout.settings.items() if k not in encoder.keywords}
+    ours = partial(encoder, **settings)
+    saved = partial(encoder, **layout.settings | layout.arguments)
+    room, due = _shapes(ours)
+    whole = due if _arguments(ours) == _arguments(saved) else _shapes(saved)[1]
+    # The whole file must fit the encoder that was saved; ours takes its part of that.
+    fitted = fit(arrays, layout, whole)
+    unknown = [k for k in fitted.unknown if not _matches(skip, k.split(" ")[0])]
+    skipped = [k for k in due if _matches(skip, k)]
+    found = {k: v for k, v in fitted.found.items() if k in due and k not in skipped}
+    _resize_positions(found, due)
+    missing = fitted.missing + _differences(found, {k: due[k] for k in due if k not in skipped})
     if missing or unknown:
-        raise ValueError(
-            f"{path} does not hold MobileNetV2 1.0: no tensor for {missing or 'nothing'}; "
-            f"no place for {unknown or 'nothing'}"
+        raise ValueError(_misfit(path, layout, encoder, missing, unknown))
+    unused = [*fitted.passed, *(k for k in whole if k not in found)]
+    variables = unflatten({f"{room[k]}/{k}": found[k] for k in due if k in found})
+    variables = {"params": {}, "stats": {}} | variables
+    return Loaded(variables, settings, _said(path, layout, unused, skipped))
+
+
+def save(path: str | Path, variables: Mapping[str, Any], encoder: partial) -> None:
+    """Writes the variables of `encoder(rngs=)` as safetensors, all its arguments as metadata.
+
+    `load` gives the same bits back. Raises ValueError where the variables are another encoder's.
+    """
+    leaves = {k.split("/", 1)[1]: np.asarray(v) for k, v in flatten(variables).items()}
+    _, due = _shapes(encoder)
+    wrong = _differences(leaves, due) + [k for k in leaves if k not in due]
+    if wrong:
+        raise ValueError(f"save {path}: the variables are another encoder's: {listed(wrong)}")
+    for low in [k for k in leaves if k.startswith("lower/")]:  # a file knows no cut
+        high = low.replace("lower/", "blocks/", 1)
+        leaves[high] = np.concatenate([leaves.pop(low), leaves[high]])
+    about = {"type": _kind(encoder), "arguments": _arguments(encoder)}
+    write(path, leaves, {"capax": json.dumps(about)})
+
+
+def _saved_by_us(metadata: Mapping[str, str]) -> Layout | None:
+    if "capax" not in metadata:
+        return None
+    about = json.loads(metadata["capax"])
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in about["arguments"].items()}
+
+    def place(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+        if not re.match(r"blocks/\D", name):
+            return {name: array}
+        return {name.replace("blocks", f"blocks@{i}", 1): row for i, row in enumerate(array)}
+
+    return Layout(
+        says=f"a {about['type']} saved by Capax",
+        kind=about["type"],
+        arguments={k: v for k, v in given.items() if k not in (*SETTINGS, *RUN)},
+        settings={k: v for k, v in given.items() if k in SETTINGS},
+        place=place,
+    )
+
+
+def _recognise(path: str | Path, arrays: Arrays) -> Layout:
+    for source in SOURCES:
+        if layout := source.recognise(arrays, Path(path)):
+            return layout
+    raise ValueError(
+        f"model.encoder.weights={path}: no known publisher names tensors like "
+        f"{listed(sorted(arrays), 3)}; models/pretrained.py lists the sources that are read"
+    )
+
+
+def _check_arguments(path: str | Path, layout: Layout, encoder: partial) -> None:
+    """Raises ValueError with the arguments that must change for the file to fit."""
+    now = {"type": _kind(encoder), **_arguments(encoder)}
+    due = {"type": layout.kind, **layout.arguments}
+    wrong = {k: v for k, v in due.items() if k not in PART and now.get(k) != v}
+    if not wrong:
+        return
+    if now["type"] != layout.kind:
+        wrong = {"type": layout.kind}
+    said = ", ".join(f"model.encoder.{k}={v!r} (now {now.get(k)!r})" for k, v in wrong.items())
+    raise ValueError(f"model.encoder.weights={path} is {layout.says}: set {said}")
+
+
+def _misfit(
+    path: str | Path, layout: Layout, encoder: partial, missing: list[str], unknown: list[str]
+) -> str:
+    said = f"model.encoder.weights={path}, read as {layout.says}, does not fit"
+    said += f"; no tensor for: {listed(missing)}" if missing else ""
+    said += f"; no place for: {listed(unknown)}" if unknown else ""
+    has, want = layout.arguments.get("num_classes", 0), _arguments(encoder).get("num_classes", 0)
+    if want and has != want:
+        said += (
+            f"; it has {has} classes: set model.encoder.num_classes={has} (now {want}), or leave "
+            "the head at random with model.encoder.weights_skip=('head/',)"
         )
-    return unflatten(found)
+    return said
 
 
-def _expected(num_classes: int) -> dict[str, tuple[int, ...]]:
-    """{"params/blocks/0/..": shape} of the whole encoder, computed without allocating it."""
-    model = functional(lambda rngs: MobileNetV2(num_classes=num_classes, rngs=rngs))
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return {name: leaf.shape for name, leaf in flatten(shapes).items()}
+def _said(path: str | Path, layout: Layout, unused: list[str], skipped: list[str]) -> str:
+    told = [f"{k} {layout.settings[k]}" for k in ("mean", "std", "channels")]
+    said = f"{path} is {layout.says}, made for {layout.size}-pixel images; {', '.join(told)}"
+    said += f"; not used: {listed(unused)}" if unused else ""
+    return said + (f"; at random (weights_skip): {listed(skipped)}" if skipped else "")
 
 
-def _read(path: str | Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read the weights file {path}: {error}") from None
+def _differences(found: Mapping[str, np.ndarray], due: Shapes) -> list[str]:
+    """What is missing from `found` or has another shape there, in words."""
+    absent = [f"{k} {list(shape)}" for k, shape in due.items() if k not in found]
+    wrong = [k for k, shape in due.items() if k in found and found[k].shape != shape]
+    return absent + [f"{k} {list(due[k])} (it has {list(found[k].shape)})" for k in wrong]
 
 
-def _target(
-    name: str, array: np.ndarray, ours: dict[str, tuple[int, ...]]
-) -> tuple[str, np.ndarray] | str | None:
-    """(our name, array in our layout); "" for tensors to pass over; None if unrecognised."""
-    # TFLite joins the names of fused operators by ';' and path parts by '__'. When equal tensors
-    # of several layers were joined, the layer is the first one named.
-    parts = name.split(";")[0].split("__")[1:]
-    if not parts:
-        return None
-    if array.ndim == 4 and array.shape[0] == 1 and "Relu6" in name:
-        return ""  # an activation the converter left in the file
-    if parts[0] == "Logits":
-        if "params/head/bias" not in ours:
-            return ""
-        if array.ndim == 1:
-            return "params/head/bias", array
-        return "params/head/kernel", array.reshape(array.shape[0], -1).T
-    place = {"Conv": "stem", "Conv_1": "conv_1"}.get(parts[0])
-    if block := re.fullmatch(r"expanded_conv(?:_(\d+))?", parts[0]):
-        place = f"blocks/{block[1] or 0}/{parts[1]}"
-    if place is None:
-        return None
-    if array.ndim == 1:
-        return f"params/{place}/norm/bias", array
-    if place.endswith("depthwise"):
-        return f"params/{place}/kernel", array.transpose(1, 2, 0, 3)  # 1HWC -> HW1C
-    return f"params/{place}/kernel", array.transpose(1, 2, 3, 0)  # OHWI -> HWIO
+def _resize_positions(found: dict[str, np.ndarray], due: Shapes) -> None:
+    """A ViT's learned positions of another grid: bicubic, the class token's row as it is."""
+    table, shape = found.get("positions"), due.get("positions")
+    if table is None or shape is None or table.shape[0] == shape[0]:
+        return
+    side = int(shape[0] ** 0.5)
+    extra = shape[0] - side**2
+    grid = np.asarray(interpolate(jax.numpy.asarray(table[extra:]), side, side))
+    found["positions"] = np.concatenate([table[:extra], grid])
 
 
-READERS = {"mobilenet_v2": load_mobilenet_v2}
+def _shapes(encoder: partial) -> tuple[dict[str, str], Shapes]:
+    """({path: "params" or "stats"}, {path: shape}) of the encoder, computed without allocating."""
+    init = functional(lambda rngs: encoder(rngs=rngs)).init
+    leaves = flatten(jax.eval_shape(init, jax.random.key(0)))
+    room = {k.split("/", 1)[1]: k.split("/", 1)[0] for k in leaves}
+    return room, {k.split("/", 1)[1]: leaf.shape for k, leaf in leaves.items()}
+
+
+def _arguments(encoder: partial) -> dict[str, Any]:
+    """All arguments of `encoder`, defaults included; a ViT's preset as the sizes it stands for."""
+    known = inspect.signature(encoder.func.__init__).parameters
+    given = {k: p.default for k, p in known.items() if p.default is not p.empty}
+    given |= {k: v for k, v in encoder.keywords.items() if k in known}
+    if _kind(encoder) == "vit":
+        sizes = ("width", "depth", "heads", "mlp_width")
+        preset = dict(zip(sizes, SIZES[given.pop("size")], strict=True))
+        given |= {k: given[k] or v for k, v in preset.items()}
+    return given
+
+
+def _kind(encoder: partial) -> str:
+    return encoder.func.__module__.rsplit(".", 1)[-1]
+
+
+def _matches(regexes: Sequence[str], name: str) -> bool:
+    return any(re.search(regex, name) for regex in regexes)

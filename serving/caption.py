@@ -21,6 +21,7 @@ from data import images
 from data.tokenizer import Tokenizer
 from models.captioner import caption
 from models.functional import functional
+from models.lora import merge
 from training.build import maker
 from training.checkpoint import Checkpointer
 
@@ -72,6 +73,7 @@ class Photographs:
     """A run, ready to caption: model, vocabulary, image size and search in one object.
 
     beam, length_penalty  of the search; None = those of the run's final scores
+    language              of the captions, where the run has several; "" = its first
     batch_size            images at once; smaller inputs are padded, so one program serves all
     """
 
@@ -82,6 +84,7 @@ class Photographs:
         checkpoint: str = "best",
         beam: int | None = None,
         length_penalty: float | None = None,
+        language: str = "",
         batch_size: int = 8,
     ):
         config = read_config(workdir)
@@ -91,15 +94,20 @@ class Photographs:
         if self.beam < 1:
             raise ValueError(f"--beam={self.beam}: it is the number of hypotheses, so 1 or more.")
         self.tokenizer = Tokenizer.load(pathlib.Path(workdir) / "vocabulary.json")
+        self.language = language or "".join(self.tokenizer.languages[:1])
         self.image_size, self.batch_size = config["data"]["image_size"], batch_size
         section = {**config["model"], "encoder": dict(config["model"]["encoder"])}
         section["encoder"].pop("weights", None)  # the checkpoint holds what was made of them
+        lora = section.pop("lora", None)
         made = maker("models", section, vocab_size=len(self.tokenizer))
         model = functional(lambda rngs: made(rngs=rngs))
         options = dict(beam=self.beam, length_penalty=penalty)
+        options |= dict(bos=self.tokenizer.bos(self.language), unsaid=self.tokenizer.unsaid)
         options["length"] = config.get("task", {}).get("length", config["data"]["max_len"])
         self._decode = jax.jit(functools.partial(caption, model, **options))
         self._variables = load_variables(workdir, checkpoint)
+        if lora:  # served as plain weights
+            self._variables = merge(self._variables, alpha=lora.get("alpha", 16.0))
 
     def __call__(self, pixels: np.ndarray) -> list[tuple[str, float]]:
         """uint8 [n, H, W, 3] of the run's image size -> n captions with log-probabilities."""
@@ -109,7 +117,8 @@ class Photographs:
             padding = [(0, self.batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
             out = jax.device_get(self._decode(self._variables, np.pad(batch, padding)))
             best = zip(out["tokens"][:, 0].tolist(), out["logprob"][:, 0].tolist(), strict=True)
-            found += [(self.tokenizer.decode(ids), logprob) for ids, logprob in best][: len(batch)]
+            text = functools.partial(self.tokenizer.decode, language=self.language)
+            found += [(text(ids), logprob) for ids, logprob in best][: len(batch)]
         return found
 
     def files(self, paths: Sequence[str]) -> Iterator[Said]:
@@ -144,6 +153,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workdir", required=True, help="folder of a trained run")
     parser.add_argument("--beam", type=int, help="hypotheses per image, 1 = greedy (the run's)")
     parser.add_argument("--length_penalty", type=float, help="0 favours short captions (the run's)")
+    parser.add_argument("--language", default="", help="of the captions (the run's first)")
     parser.add_argument("--checkpoint", default="best", help="best | latest | STEP (best)")
     parser.add_argument("--json", action="store_true", help="one JSON list instead of lines")
     return parser.parse_args(arguments)
@@ -167,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             checkpoint=flags.checkpoint,
             beam=flags.beam,
             length_penalty=flags.length_penalty,
+            language=flags.language,
             batch_size=min(8, len(flags.images)),
         )
     except (ValueError, OSError) as error:

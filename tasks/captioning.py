@@ -11,16 +11,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from models.captioner import caption
 from models.decoding import PAD
 from models.functional import Model, digest, flatten
+from models.layers import subkey
+from tasks import likelihood
 from tasks.base import Aux, Batch, Task, Tree, merge, partition
+
+DROPPED = 0x70C  # which of the key's children decides what token dropout drops
 
 
 class Captioning(Task):
-    """Cross-entropy with label smoothing and scheduled sampling.
+    """Cross-entropy with label smoothing, scheduled sampling, token dropout and unlikelihood.
 
     model               functional captioner: inputs, tokens → logits, attention
     frozen              path patterns of parameters that stay as they are, e.g. ("encoder/",)
@@ -28,6 +31,8 @@ class Captioning(Task):
     scheduled_sampling  highest probability of feeding back the model's own word (Bengio 2015),
                         reached linearly at `scheduled_sampling_steps`
     doubly_stochastic   weight of Σ_i (1 − Σ_t α_ti)² (Xu 2015, eq. 14), 0 = off
+    token_dropout       probability that an input word is replaced by UNK (Bowman 2016)
+    unlikelihood        weight of the penalty on words already said (Welleck 2020), 0 = off
     train_stats         batch statistics from the batch, for encoders trained from scratch
     length              longest caption that is decoded, in tokens
     """
@@ -41,6 +46,8 @@ class Captioning(Task):
         scheduled_sampling: float = 0.0,
         scheduled_sampling_steps: int = 1,
         doubly_stochastic: float = 0.0,
+        token_dropout: float = 0.0,
+        unlikelihood: float = 0.0,
         train_stats: bool = False,
         length: int = 20,
     ):
@@ -49,6 +56,7 @@ class Captioning(Task):
         self.scheduled_sampling = scheduled_sampling
         self.scheduled_sampling_steps = scheduled_sampling_steps
         self.doubly_stochastic = doubly_stochastic
+        self.token_dropout, self.unlikelihood = token_dropout, unlikelihood
         self.train_stats = train_stats
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
@@ -62,36 +70,49 @@ class Captioning(Task):
 
     def loss(self, params: Tree, state: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """batch: image [B, H, W, 3] or features [B, S, D]; tokens [B, N, T+1] → summed loss."""
-        variables = {"params": merge(params, state.frozen), "stats": state.stats}
+        out, stats = self.read(params, state, batch, key)
+        total, aux = self.words_loss(out, batch["tokens"][..., 1:])
+        return total, aux._replace(stats=stats)
+
+    def read(
+        self, params: Tree, state: Any, batch: Batch, key: jax.Array | None, **options: Any
+    ) -> tuple[dict[str, jax.Array], Tree | None]:
+        """The model's outputs for every target [B, N, T], and new batch statistics or None."""
+        tokens = batch["tokens"][..., :-1]
         out = self.model.apply(
-            variables,
-            batch["features"] if "features" in batch else batch["image"],
-            batch["tokens"][..., :-1],
+            {"params": merge(params, state.frozen), "stats": state.stats},
+            inputs_of(batch),
+            likelihood.drop_words(tokens, self.token_dropout, subkey(key, DROPPED)),
             key=key,
             sample_prob=self._sample_prob(state.step),
             train_stats=self.train_stats,
             return_stats=self.train_stats,
+            **options,
         )
-        out, stats = out if self.train_stats else (out, None)
-        target = batch["tokens"][..., 1:]
+        return out if self.train_stats else (out, None)
+
+    def words_loss(self, out: dict[str, jax.Array], target: jax.Array) -> tuple[jax.Array, Aux]:
+        """Outputs for target [B, N, T] → (sum over its words, Aux without statistics)."""
         mask = (target != PAD).astype(jnp.float32)
         count = mask.sum()
-        nll = optax.softmax_cross_entropy_with_integer_labels(out["logits"], target)
+        nll = likelihood.cross_entropy(out["logits"], target)
         total = (nll * mask).sum()
-        metrics = {"nll": (total, count)}
         right = (out["logits"].argmax(-1) == target) * mask
-        metrics["word_accuracy"] = (right.sum(), count)
+        metrics = {"nll": (total, count), "word_accuracy": (right.sum(), count)}
         if self.label_smoothing:
-            # Cross-entropy against the uniform distribution is logsumexp − mean logit.
-            flat = jax.nn.logsumexp(out["logits"], -1) - out["logits"].mean(-1)
+            flat = likelihood.uniform_cross_entropy(out["logits"])
             total += self.label_smoothing * ((flat - nll) * mask).sum()
+        if self.unlikelihood:
+            repeats = (likelihood.unlikelihood(out["logits"], target) * mask).sum()
+            total += self.unlikelihood * repeats
+            metrics["unlikelihood"] = (repeats, count)
         if self.doubly_stochastic:
             seen = (out["attention"] * mask[..., None]).sum(-2)  # [B, N, S]
             real = mask.any(-1)  # padded captions look nowhere and owe nothing
             penalty = (((1.0 - seen) ** 2).sum(-1) * real).sum()
             total += self.doubly_stochastic * penalty
             metrics["attention_penalty"] = (penalty, real.sum().astype(jnp.float32))
-        return total, Aux(count, metrics, stats)
+        return total, Aux(count, metrics)
 
     def attach(self, data: Any, variables: Tree) -> None:
         """With `data.cached_views`, frozen layers run once and batches carry their features."""
@@ -118,8 +139,9 @@ class Captioning(Task):
 
     def predictors(self) -> dict[str, Callable]:
         def decode(variables: Tree, batch: Batch, **options: Any) -> dict[str, jax.Array]:
-            inputs = batch["features"] if "features" in batch else batch["image"]
-            return caption(self.model, variables, inputs, **{"length": self.length} | options)
+            return caption(
+                self.model, variables, inputs_of(batch), **{"length": self.length} | options
+            )
 
         def encode(variables: Tree, images: jax.Array) -> jax.Array:
             return self.model.apply(variables, images, method="encode")
@@ -128,6 +150,11 @@ class Captioning(Task):
             return self.model.apply(variables, images, method="features")
 
         return {"decode": decode, "encode": encode, "features": features}
+
+
+def inputs_of(batch: Batch) -> jax.Array:
+    """Cached features where the batch carries them, else its images."""
+    return batch["features"] if "features" in batch else batch["image"]
 
 
 def _tell(split: str, done: int, total: int) -> None:

@@ -31,11 +31,31 @@ def picture(i: int) -> tuple[bytes, list[str]]:
     return buffer.getvalue(), [form.format(name) for form in forms]
 
 
+# As in the real distribution: every image in Chinese, not every one in German.
+TRANSLATED = {
+    "zh": ("一个{}方块。", "这里有一个{}方块。", "方块是{}的。", "一个{}盒子。", "{}！"),
+    "de": ("Ein {} Quadrat .", "Da ist ein {} Quadrat .", "Eine {} Kiste ."),
+}
+NAMES = {
+    "zh": {"red": "红色", "green": "绿色", "blue": "蓝色"},
+    "de": {"red": "rotes", "green": "grünes", "blue": "blaues"},
+}
+
+
+def translated(i: int, language: str) -> list[str]:
+    """Captions of `picture(i)`; none in German for every fifth."""
+    if language == "de" and i % 5 == 4:
+        return []
+    name = NAMES[language][list(COLOURS)[i % len(COLOURS)]]
+    return [form.format(name) for form in TRANSLATED[language]]
+
+
 def flickr8k(folder: pathlib.Path) -> pathlib.Path:
+    """English as well as Chinese and German captions; those of test are withheld."""
     images, text = folder / "Flicker8k_Dataset", folder / "Flickr8k_text"
     images.mkdir(parents=True)
     text.mkdir()
-    lines, i = [], 0
+    lines, i = {"Flickr8k": [], "flickr8k.zh": [], "flickr8k.de": []}, 0
     for split, n in SPLITS.items():
         names = [f"{split}_{k}.jpg" for k in range(n)]
         (text / f"Flickr_8k.{split}Images.txt").write_text("\n".join(names) + "\n")
@@ -43,9 +63,12 @@ def flickr8k(folder: pathlib.Path) -> pathlib.Path:
             data, captions = picture(i)
             (images / name).write_bytes(data)
             if split != "test":
-                lines += [f"{name}#{k}\t{c}" for k, c in enumerate(captions)]
+                said = captions, translated(i, "zh"), translated(i, "de")
+                for file, texts in zip(lines.values(), said, strict=True):
+                    file += [f"{name}#{k}\t{c}" for k, c in enumerate(texts)]
             i += 1
-    (text / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
+    for name, rows in lines.items():
+        (text / f"{name}.token.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
 
 

@@ -55,6 +55,11 @@ def guard_value(workdir: str | os.PathLike, name: str, value: str | int, hint: s
     _write(path, {**known, name: value})
 
 
+def read_value(workdir: str | os.PathLike, name: str) -> str | int:
+    """What `guard_value` keeps under this name; "" where nothing is kept."""
+    return _read(pathlib.Path(workdir) / "identity.json").get(name, "")
+
+
 def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     """The config that a run was trained with. Raises GuardError when there is none."""
     path = pathlib.Path(workdir) / "config.json"

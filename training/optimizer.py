@@ -1,4 +1,4 @@
-"""Config → optax: the update rule, the learning-rate schedule, clipping, decay and lr factors.
+"""Config → optax: the update rule, the learning-rate schedule, clipping, decay, transfer factors.
 
 The schedule reads the run's step, not a counter inside the optimizer state, so several passes over
 one batch or skipped batches do not shift it.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from training.state import flatten, map_with_path
+from training.state import map_with_path
+from training.transfer import Factors, Unfreeze, gate, held_rule, scale_by_depth, scale_by_path
 
 Schedule = Callable[[jax.Array | int], jax.Array]
-Factors = Sequence[tuple[str, float]]
 
 RULES = ("adamw", "sgd", "adafactor")
 SCHEDULES = ("cosine", "linear", "constant", "rsqrt")
@@ -67,12 +67,19 @@ def make_optimizer(
     eps: float = 1e-8,
     momentum: float = 0.9,
     lr_factors: Factors = (),
+    layer_decay: float = 1.0,
+    layer_decay_paths: str = "",
+    unfreeze: Unfreeze = (),
 ) -> tuple[optax.GradientTransformationExtraArgs, Schedule]:
     """The optimizer and its schedule.
 
     Weight decay leaves out vectors and every path that `no_decay` matches; it is scaled by the
     learning rate (decoupled, Loshchilov & Hutter 2019). `lr_factors` are (path regex, factor)
     pairs, first match wins; 0 stops a parameter, e.g. ((r"^encoder/", 0.1),) for transfer.
+    `layer_decay` lowers the rate from layer to layer, top to bottom, of what `layer_decay_paths`
+    finds (transfer.depth_factors). `unfreeze` are (path regex, step) pairs, first match wins:
+    gradual unfreezing (Howard & Ruder 2018, section 3.3). Until its step comes a parameter's
+    gradient, update, weight decay and moments are zero.
     `update` needs the run's step: `tx.update(grads, opt_state, params, step=step)`.
     """
     _known("optim.type", type, RULES)
@@ -89,10 +96,13 @@ def make_optimizer(
         ),
     }[type]()
     parts = [
+        gate(unfreeze) if unfreeze else None,
         optax.clip_by_global_norm(clip) if clip else None,
-        rule,
+        held_rule(rule, unfreeze) if unfreeze else rule,
         optax.add_decayed_weights(weight_decay, _decay_mask(no_decay)) if weight_decay else None,
-        _scale_by_path(lr_factors) if lr_factors else None,
+        gate(unfreeze) if unfreeze else None,
+        scale_by_path(lr_factors) if lr_factors else None,
+        scale_by_depth(layer_decay, layer_decay_paths) if layer_decay != 1 else None,
         _scale_by_step(rate),
     ]
     return optax.chain(*[p for p in parts if p is not None]), rate
@@ -110,29 +120,6 @@ def _decay_mask(no_decay: str) -> Callable[[Any], Any]:
         return map_with_path(lambda path, x: x.ndim > 1 and not re.search(no_decay, path), params)
 
     return mask
-
-
-def _scale_by_path(factors: Factors) -> optax.GradientTransformation:
-    """Multiplies each leaf's update by the factor of the first regex that its path matches."""
-
-    def factor(path: str) -> float:
-        return next((f for regex, f in factors if re.search(regex, path)), 1.0)
-
-    def init(params: Any) -> optax.EmptyState:
-        paths = list(flatten(params))
-        for regex, _ in factors:
-            if not any(re.search(regex, path) for path in paths):
-                raise ValueError(
-                    f'optim.lr_factors: "{regex}" matches no trained parameter; '
-                    f"the paths are like {', '.join(paths[:: max(1, len(paths) // 4)][:4])} "
-                    "(a frozen parameter has no learning rate)."
-                )
-        return optax.EmptyState()
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return map_with_path(lambda path, u: u * factor(path), updates), state
-
-    return optax.GradientTransformation(init, update)
 
 
 def _scale_by_step(rate: Schedule) -> optax.GradientTransformationExtraArgs:

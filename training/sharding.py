@@ -1,7 +1,8 @@
 """Where every array lives: the mesh, the rules from parameter path to axes, batches, first state.
 
-A rule is (path regex, axes per dimension), first match wins. Without a rule the largest dimension
-that divides is split over `fsdp`. Every error is a sentence with the numbers and the config key.
+A rule is (path regex, axes per dimension), first match wins. Without a rule, or with axes None, the
+largest dimension that divides is split over `fsdp`. Every error is a sentence with the numbers and
+the config key.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from training.state import TrainState, flatten, map_with_path
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
-Rules = Sequence[tuple[str, tuple]]
+Rules = Sequence[tuple[str, tuple | None]]
 
 
 def make_mesh(
@@ -73,6 +74,8 @@ def spec_for(path: str, shape: tuple[int, ...], rules: Rules, mesh: Mesh) -> Par
     """The first matching rule, else the default: the largest divisible dimension over fsdp."""
     for regex, axes in rules:
         if re.search(regex, path):
+            if axes is None:  # a rule that asks for the default
+                break
             _check_rule(path, shape, regex, axes, mesh)
             return PartitionSpec(*axes)
     n = mesh.shape["fsdp"]

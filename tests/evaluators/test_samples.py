@@ -27,7 +27,7 @@ def test_saves_a_sheet_of_any_number(tmp_path):
 
 @pytest.mark.parametrize("text", ["some words of a caption " * 9, "雪地里的小狗狗" * 9, "x" * 300])
 def test_wrap_stays_inside(text):
-    font = samples._font(13)
+    font = samples.typeface(13)
     rows = samples.wrap(text, font, 150, 3)
     assert len(rows) == 3 and rows[-1].endswith("…")
     assert max(font.getlength(row) for row in rows) <= 150

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metrics.meteor import meteor, normalise, statistics
+from metrics.meteor import normalise, statistics
 from metrics.score import score
 from metrics.stemmer import stem
 from metrics.wordnet import Synonyms
@@ -62,10 +62,11 @@ def test_alignment_prefers_few_chunks_over_few_crossings():
 
 
 def test_perfect_caption_has_no_fragmentation_penalty():
-    total, each = meteor(["a dog runs", "x y"], [["a dog runs"], ["p q"]])
-    assert each.tolist() == [1.0, 0.0]
-    assert 0 < total < 1
-    assert meteor([""], [["a dog"]])[0] == 0
+    kw = dict(tokenizer="none", metrics=["meteor"])
+    got = score({0: "a dog runs", 1: "x y"}, {0: ["a dog runs"], 1: ["p q"]}, **kw)
+    assert got.per_image["METEOR"].tolist() == [1.0, 0.0]
+    assert 0 < got.corpus["METEOR"] < 1
+    assert score({0: ""}, {0: ["a dog"]}, **kw).corpus["METEOR"] == 0
 
 
 @pytest.fixture

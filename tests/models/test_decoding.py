@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.decoding import BOS, EOS, PAD, UNK, beam_search, cut, greedy, sample
+from models.decoding import BOS, EOS, PAD, UNK, beam_search, greedy
+from models.sampling import cut, sample
 
 V, B, HASH = 6, 3, 11
 WORDS = (EOS, 4, 5)  # all that may be said with V = 6

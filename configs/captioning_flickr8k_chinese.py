@@ -1,0 +1,18 @@
+"""Chinese captions of photographs, character by character: MobileNetV2 (frozen) → attention LSTM.
+
+The 40,000 human captions of Flickr8k-CN (Li et al. 2016), scored on characters. Not measured yet.
+
+    python train.py --config=configs/captioning_flickr8k_chinese.py --config.data.path=DIR \
+        --config.model.encoder.weights=mobilenet_v2.npz --workdir=runs/f8k-zh
+"""
+
+from configs import captioning_flickr8k
+from configs.common import finish
+
+
+def get_config(arg: str = ""):
+    c = captioning_flickr8k.get_config().unlock()
+    c.data.language = "zh"
+    c.data.tokenizer = "characters"
+    c.evals.dev.tokenizer = "characters"
+    return finish(c, arg)

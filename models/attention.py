@@ -1,0 +1,106 @@
+"""Multi-head attention, the feed-forward layer and the pre-norm block made of them.
+
+Shared by the Transformer caption decoder, the prefix language model and the ViT encoder
+(Vaswani et al. 2017; pre-norm: Xiong et al. 2020).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from models.layers import Linear, dropout, subkey
+
+
+class Attention(nnx.Module):
+    """Multi-head attention whose keys and values are made apart, so that they can be kept."""
+
+    def __init__(self, width: int, heads: int, *, dtype: str, rngs: nnx.Rngs):
+        kw = dict(dtype=dtype, rngs=rngs)
+        self.query, self.key = Linear(width, width, **kw), Linear(width, width, **kw)
+        self.value, self.out = Linear(width, width, **kw), Linear(width, width, **kw)
+        self.heads = heads
+
+    def memory(self, x: jax.Array) -> dict[str, jax.Array]:
+        """x [..., S, W] -> keys and values [..., S, W]."""
+        return {"key": self.key(x), "value": self.value(x)}
+
+    def __call__(
+        self, x: jax.Array, memory: dict[str, jax.Array], mask: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """x [M, Q, W], memory [M, S, W], mask [Q, S] -> out [M, Q, W], weights [M, H, Q, S]."""
+        mixed, weights = attend(self.query(x), memory, self.heads, mask)
+        return self.out(mixed), weights
+
+
+def attend(
+    query: jax.Array, memory: dict[str, jax.Array], heads: int, mask: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Scaled dot products, head by head (Vaswani et al. 2017, equation 1).
+
+    query [M, Q, W], memory's key and value [M, S, W], mask [Q, S] -> the heads side by side
+    [M, Q, W], weights float32 [M, H, Q, S].
+    """
+    q, key, value = (
+        x.reshape(*x.shape[:-1], heads, -1) for x in (query, memory["key"], memory["value"])
+    )
+    scores = jnp.einsum("mqhd,mshd->mhqs", q, key).astype(jnp.float32) * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = jnp.where(mask, scores, -1e30)
+    weights = jax.nn.softmax(scores)
+    mixed = jnp.einsum("mhqs,mshd->mqhd", weights.astype(value.dtype), value)
+    return mixed.reshape(query.shape), weights
+
+
+class FeedForward(nnx.Module):
+    """x [..., W] -> [..., W] through a GELU layer of width F; `gelu` "tanh" or "exact" (erf)."""
+
+    def __init__(self, width: int, inner: int, *, gelu: str = "tanh", dtype: str, rngs: nnx.Rngs):
+        if gelu not in ("tanh", "exact"):
+            raise ValueError(f"gelu {gelu!r} is unknown: choose 'tanh' or 'exact'")
+        self.up = Linear(width, inner, dtype=dtype, rngs=rngs)
+        self.down = Linear(inner, width, dtype=dtype, rngs=rngs)
+        self.tanh = gelu == "tanh"
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.down(jax.nn.gelu(self.up(x), approximate=self.tanh))
+
+
+class Block(nnx.Module):
+    """Self-attention, cross-attention (where `cross`) and feed-forward, each x + f(norm(x))."""
+
+    def __init__(
+        self,
+        width: int,
+        inner: int,
+        heads: int,
+        *,
+        cross: bool = False,
+        gelu: str = "tanh",
+        dtype: str,
+        rngs: nnx.Rngs,
+    ):
+        kw = dict(dtype=dtype, rngs=rngs)
+        self.attn_norm = nnx.LayerNorm(width, **kw)
+        self.attn = Attention(width, heads, **kw)
+        self.cross_norm = nnx.LayerNorm(width, **kw) if cross else None
+        self.cross = Attention(width, heads, **kw) if cross else None
+        self.mlp_norm = nnx.LayerNorm(width, **kw)
+        self.mlp = FeedForward(width, inner, gelu=gelu, **kw)
+
+    def feed(self, x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+        return x + dropout(self.mlp(self.mlp_norm(x)), rate, key)
+
+    def encode(self, x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+        """x [B, S, W] -> [B, S, W]: every patch sees every patch."""
+        return self.observe(x, rate, key)[0]
+
+    def observe(
+        self, x: jax.Array, rate: float, key: jax.Array | None, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """`encode` under a mask [S, S], with the head-mean weights [B, S, S]."""
+        y = self.attn_norm(x)
+        y, weights = self.attn(y, self.attn.memory(y), mask)
+        x = self.feed(x + dropout(y, rate, subkey(key, 0)), rate, subkey(key, 1))
+        return x, weights.mean(axis=1)

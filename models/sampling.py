@@ -1,0 +1,66 @@
+"""Captions drawn at random: temperature, top-k, top-p and min-p, by the same loop as greedy.
+
+The cuts only shape what is drawn; the log-probability stays the model's own.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from models.constraints import FREE, Rules
+from models.decoding import State, Step, roll
+
+
+def sample(
+    step: Step,
+    state: State,
+    key: jax.Array,
+    *,
+    length: int,
+    temperature: float | jax.Array = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    rules: Rules = FREE,
+) -> dict[str, jax.Array]:
+    """N independent samples per image -> {"tokens": [B, N, length], "logprob": [B, N]}.
+
+    key: one for all, or [B], one for each image, so that a batch's make-up changes no caption.
+    logprob is the model's own (temperature 1, nothing cut), as policy gradients need it.
+    Raises ValueError without a key.
+    """
+    if key is None:
+        raise ValueError("sampling captions needs a random key")
+
+    def draw(key: jax.Array, logits: jax.Array, t: jax.Array) -> jax.Array:
+        return jax.random.categorical(jax.random.fold_in(key, t), logits)
+
+    def choose(logprob: jax.Array, t: jax.Array) -> jax.Array:
+        logits = cut(logprob / temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+        return (jax.vmap(draw, (0, 0, None)) if key.ndim else draw)(key, logits, t)
+
+    return roll(step, state, choose, length, rules)
+
+
+def cut(logits: jax.Array, *, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> jax.Array:
+    """logits [..., V] -> the same with unlikely words at -inf; 0, 1 and 0 cut nothing.
+
+    Outside the top k; outside the nucleus of mass top_p (Holtzman et al. 2020, section 3.1); less
+    likely than min_p times the likeliest (Nguyen et al. 2024, section 3).
+    """
+    if 0 < top_k < logits.shape[-1]:
+        kth = lax.top_k(logits, top_k)[0][..., -1:]
+        logits = jnp.where(logits < kth, -jnp.inf, logits)
+    if top_p < 1.0:
+        ordered = -jnp.sort(-logits, axis=-1)
+        mass_before = jnp.cumsum(jax.nn.softmax(ordered), axis=-1) - jax.nn.softmax(ordered)
+        # The likeliest word always stays, whatever rounding does to a tiny top_p.
+        inside = (mass_before < top_p).at[..., 0].set(True)
+        least = jnp.min(jnp.where(inside, ordered, jnp.inf), axis=-1, keepdims=True)
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    if min_p > 0.0:
+        least = logits.max(axis=-1, keepdims=True) + jnp.log(min_p)
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    return logits
