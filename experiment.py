@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from data.tokenizer import Tokenizer
 from models import lora, pretrained
+from models.ensemble import Ensemble
 from models.functional import functional
+from serving.trained_run import trained
 from training import build as sections
 from training import sharding
 from training.checkpoint import Checkpointer
@@ -97,7 +100,9 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
     model = functional(lambda rngs: made(vocab_size=len(data.tokenizer), rngs=rngs))
     if adapters:
         model = sections.call(lora.LoRA, adapters, where="config.model.lora", base=model)
-    task = sections.construct("tasks", c.task, model=model)
+    given = _teachers(c.task, data, mesh) if weights else {}
+    section = {k: v for k, v in c.task.items() if k != "teachers"}
+    task = sections.construct("tasks", section, model=model, **given)
     run = dict(where="config.optim", total_steps=c.total_steps)
     tx, schedule = sections.call(make_optimizer, c.optim, **run)
     run = dict(task=task, tx=tx, seed=c.seed, mesh=mesh, schedule=schedule)
@@ -112,19 +117,82 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
     return Build(c, data, task, tx, train_step, mesh, rules, found, evals)
 
 
+def _teachers(task: Any, data: Any, mesh: Any) -> dict[str, list]:
+    """{"teachers": [(model, variables)]} of the trained runs that config.task names, if it does.
+
+    Raises ValueError where one has another vocabulary or image size than the data.
+    """
+    if "teachers" not in task:
+        return {}
+    sections.maker("tasks", task)  # a key that the task does not take is said before any is read
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    found = []
+    for run in task.teachers:
+        teacher = trained(run)
+        if teacher.tokenizer.hash != data.tokenizer.hash:
+            raise ValueError(
+                f"config.task.teachers: {run} has another vocabulary than the data; set "
+                f"data.tokenizer={run}/vocabulary.json, which all teachers must share."
+            )
+        size = teacher.config["data"]["image_size"]
+        if size != data.image_size:
+            raise ValueError(
+                f"config.task.teachers: {run} was trained with data.image_size={size}, but here it "
+                f"is {data.image_size}; make them equal."
+            )
+        found.append((teacher.model, jax.device_put(teacher.variables, everywhere)))
+    return {"teachers": found}
+
+
 def restore(
-    workdir: Any, *, checkpoint: str | int = "best", overrides: Mapping[str, str] | None = None
+    workdir: Any,
+    *,
+    checkpoint: str | int = "best",
+    overrides: Mapping[str, str] | None = None,
+    data: Any = None,
+    from_images: bool = False,
 ) -> tuple[Build, dict, int]:
-    """(build, variables, step) of a trained run; overrides: {"data.path": "DIR"} on its config."""
+    """(build, variables, step) of a trained run; overrides: {"data.path": "DIR"} on its config.
+
+    data: instead of the run's own. from_images: without the cache of its encoder's features.
+    """
     c = ConfigDict(read_config(workdir))  # before setup: a mistyped folder is not made
     workdir = setup(workdir)
     c.data.tokenizer = str(workdir / "vocabulary.json")
     for key, value in (overrides or {}).items():
         sections.override(c, key, value)
-    b = build(c, weights=False)
+    if from_images and "cached_views" in c.data:
+        c.data.cached_views = 0
+    b = build(c, weights=False, data=data)
     kept = {k: v for k, v in c.checkpoint.items() if k != "every"}
     keeper = Checkpointer(workdir, read_only=True, **kept)
     state, step = keeper.restore(b.abstract(), checkpoint)
     variables = b.task.variables(state)
     b.task.attach(b.data, variables)
     return b, variables, step
+
+
+def restore_ensemble(
+    workdirs: Sequence[Any], *, checkpoint: str | int = "best", **options: Any
+) -> tuple[Build, tuple, int]:
+    """As `restore`, of several runs that write together: the first one's data, decoded as images.
+
+    checkpoint is the first run's; the others give their best. Raises ValueError where a run has
+    another vocabulary or image size than the first.
+    """
+    b, variables, step = restore(workdirs[0], checkpoint=checkpoint, from_images=True, **options)
+    members, everything = [b.task.model], [variables]
+    for workdir in workdirs[1:]:
+        c = read_config(workdir)
+        if Tokenizer.load(f"{workdir}/vocabulary.json").hash != b.data.tokenizer.hash:
+            raise ValueError(f"--ensemble={workdir}: its vocabulary is not that of {workdirs[0]}.")
+        sizes = c["data"]["image_size"], b.data.image_size
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"--ensemble={workdir}: data.image_size={sizes[0]}, but {workdirs[0]}'s is {sizes[1]}."
+            )
+        other, variables, _ = restore(workdir, data=b.data)
+        members.append(other.task.model)
+        everything.append(variables)
+    b.task.model = Ensemble(members)
+    return b, tuple(everything), step

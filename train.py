@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from evaluators.summary import Watcher, finish
-from experiment import Build, build, restore
+from experiment import Build, build, restore, restore_ensemble
 from training import build as sections
 from training.checkpoint import Checkpointer
 from training.guard import guard_config, guard_value
@@ -22,7 +22,7 @@ from training.setup import setup, start_block
 from training.sharding import put_batch
 from training.writers import Progress, Writers
 
-__all__ = ["Build", "build", "restore", "train"]
+__all__ = ["Build", "build", "restore", "restore_ensemble", "train"]
 
 
 def train(config: Any, workdir: str) -> None:
@@ -67,6 +67,7 @@ def train(config: Any, workdir: str) -> None:
         workdir,
         title=f"{workdir.name}, step {step}",
         facts=facts,
+        predictors=b.task.predictors(),
         **c.final,
     )
 

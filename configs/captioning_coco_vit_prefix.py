@@ -12,7 +12,7 @@ from configs.common import finish
 
 def get_config(arg: str = ""):
     c = captioning_coco.get_config().unlock()
-    c.mesh = dict(data=1, fsdp=-1, tensor=1)
+    c.mesh = dict(data=1, fsdp=-1, tensor=1)  # parameters and their Adam moments are split too
     c.data.image_size = 224
     c.data.batch_size = 256
     c.model.encoder = dict(type="vit", size="B", patch=16, weights="", remat=True, dtype="bfloat16")

@@ -69,5 +69,8 @@ def smoke(c: ConfigDict) -> None:
     for part in (c.model.encoder, c.model.decoder):
         if "dtype" in part:
             part.dtype = "float32"  # CPUs compile bfloat16 slowly
-    if c.model.encoder.type == "resnet":
-        c.model.encoder.update(stages=2, base_width=8)
+    small = dict(resnet=dict(stages=2, base_width=8), vgg=dict(base_width=8))
+    small["vit"] = dict(width=32, depth=2, heads=2, mlp_width=64)
+    c.model.encoder.update(small.get(c.model.encoder.type, {}))
+    for name in {"layers", "heads", "kv_heads", "encoder_layers"} & set(c.model.decoder):
+        c.model.decoder[name] = min(c.model.decoder[name], 2)

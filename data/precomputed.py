@@ -95,7 +95,7 @@ def open_features(path: str, ids: Mapping[str, Sequence[int | str]]) -> dict[str
 
 def _find(find: Mapping[str, Stored], root: Path, name: int | str) -> Stored:
     # 1000268201.jpg has its features in 1000268201.npz.
-    for key in (str(name), Path(str(name)).stem):
+    for key in (str(name), str(Path(str(name)).with_suffix(""))):
         if key in find:
             found = find[key]
             return found if found.member or found.path.endswith(".npy") else _only(found)
@@ -118,9 +118,8 @@ def _only(stored: Stored) -> Stored:
 
 def _folder(root: Path) -> dict[str, Stored]:
     with os.scandir(root) as entries:
-        return {
-            Path(e.name).stem: Stored(e.path) for e in entries if e.name[-4:] in (".npz", ".npy")
-        }
+        files = [entry for entry in entries if entry.name.endswith((".npz", ".npy"))]
+    return {Path(file.name).stem: Stored(file.path) for file in files}
 
 
 def _archive(root: Path) -> dict[str, Stored]:

@@ -61,7 +61,7 @@ def _examples(folder: Path, split: str, language: str, problems: Problems) -> li
             problems.add(f"{origin} has no caption; drop the record")
         else:
             image = TfdsImage(str(folder), split, i, stamp)
-            examples.append(Example(key, image, captions, origin, truth))
+            examples.append(Example(key, image, captions, origin, truth=truth))
     return examples
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data import search_options
 from metrics.score import Scores, score
 
 EOS = 2  # the special ids are the same in every vocabulary
@@ -25,15 +26,20 @@ class Decoded:
     """The captions of a split, in its order.
 
     ids        image ids, n of them
-    tokens     [n, T] int32, EOS then PAD
-    captions   id -> caption
+    every      [n, N, T] int32, the N captions of an image, best first; EOS then PAD
+    captions   id -> the best caption
     attention  [n, T, S] float16, where each token looked, or None
     """
 
     ids: list[Hashable]
-    tokens: np.ndarray
+    every: np.ndarray
     captions: dict[Hashable, str]
     attention: np.ndarray | None = None
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """[n, T], of the best captions."""
+        return self.every[:, 0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,16 +85,16 @@ def decode(
     ids = ids[:limit] if limit else ids
     if not ids:
         raise ValueError(f"split {split!r} holds no images, so there is nothing to caption.")
-    tokens = attention = None
+    every = attention = None
 
     def collect(index: jax.Array, out: Mapping) -> None:
-        nonlocal tokens, attention
+        nonlocal every, attention
         index = _host(index)
         real = (index >= 0) & (index < len(ids))
-        best = _host(out["tokens"])[:, 0]
-        if tokens is None:
-            tokens = np.zeros((len(ids), best.shape[1]), np.int32)
-        tokens[index[real]] = best[real]
+        found = _host(out["tokens"])
+        if every is None:
+            every = np.zeros((len(ids), *found.shape[1:]), np.int32)
+        every[index[real]] = found[real]
         if out.get("attention") is not None:
             looked = _host(out["attention"])
             if attention is None:
@@ -101,16 +107,15 @@ def decode(
     for _, batch in zip(range(math.ceil(len(ids) / batch_size)), passes, strict=False):
         # Reference tokens stay behind: their length varies between buckets, which would recompile.
         batch = put({k: v for k, v in batch.items() if k in ("image", "features", "index")})
-        index = batch.pop("index")
         out = predict(variables, batch)
         if waiting is not None:  # read one batch late: images are decoded while the device works
             collect(*waiting)
-        waiting = index, out
+        waiting = batch["index"], out
     if waiting is not None:
         collect(*waiting)
     text = functools.partial(data.tokenizer.decode, language=language)
-    captions = {i: text(row.tolist()) for i, row in zip(ids, tokens, strict=True)}
-    return Decoded(ids, tokens, captions, attention)
+    captions = {i: text(rows[0].tolist()) for i, rows in zip(ids, every, strict=True)}
+    return Decoded(ids, every, captions, attention)
 
 
 def _language(data: Any, split: str, language: str) -> str:
@@ -136,10 +141,11 @@ def _language(data: Any, split: str, language: str) -> str:
 class Captions:
     """Decodes a split and scores it against its references.
 
-    predict     (variables, batch, *, beam, length_penalty) -> tokens, attention: `decode` of a task
+    predict     (variables, batch, **search) -> tokens, attention: `decode` of a task
     every       steps between two runs in training; 0: only at the end
     tokenizer   ptb | characters | none, of the scores; characters for Chinese
     language    that is written and scored where the data have several; "" = their first
+    search      further options of the decoding, as data/search_options.py lists them
     limit       images that are scored, 0 = all
     mesh        devices that share the batch
     After `run`, `decoded` and `scores` hold what it found, for samples and the report.
@@ -158,6 +164,7 @@ class Captions:
         language: str = "",
         beam: int = 1,
         length_penalty: float = 0.7,
+        search: dict | None = None,
         limit: int = 0,
         mesh: Any = None,
     ):
@@ -174,17 +181,18 @@ class Captions:
             self.put = functools.partial(put_batch, mesh=mesh)
         self.language = _language(data, split, language)
         self._pure = predict
-        self.decoding(beam=beam, length_penalty=length_penalty)
+        self.decoding(beam=beam, length_penalty=length_penalty, **(search or {}))
         self.decoded: Decoded | None = None
         self.scores: Scores | None = None
 
-    def decoding(self, *, beam: int = 1, length_penalty: float = 0.7) -> None:
-        """Another search from now on: greedy while training, say, and a beam for the table."""
-        if beam < 1:
-            raise ValueError(f"beam={beam}: it is the number of hypotheses, so 1 or more.")
-        self.beam, self.length_penalty = beam, length_penalty
-        options = dict(beam=beam, length_penalty=length_penalty)
+    def decoding(self, **search: Any) -> None:
+        """Another search from now on: greedy while training, say, and a beam for the table.
+
+        Raises ValueError for what is not an option, or words that the vocabulary lacks.
+        """
         start, words = {}, self.data.tokenizer
+        options = search_options.ready(search, words, self.language)
+        self.beam = options.get("beam", 1)
         if words.languages:
             # An argument, not a constant: evaluators of other languages find the program compiled.
             start, options["unsaid"] = {"bos": np.int32(words.bos(self.language))}, words.unsaid
@@ -199,6 +207,13 @@ class Captions:
         )  # fmt: skip
         self.scores = self.score(self.decoded.captions)
         return dict(self.scores.corpus) if self.scores else {}
+
+    def several(self) -> dict[Hashable, list[str]]:
+        """All captions of the last run, best first: id -> the N of a beam or of samples."""
+        text = functools.partial(self.data.tokenizer.decode, language=self.language)
+        rows = zip(self.decoded.ids, self.decoded.every, strict=True)
+        # PAD first: the search found fewer than N captions.
+        return {i: [text(row.tolist()) for row in each if row[0]] for i, each in rows}
 
     def yardsticks(self) -> list[tuple[str, dict[str, float]]]:
         """Further rows (name, {metric: value}) that the model is read against."""

@@ -10,11 +10,12 @@ import math
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from evaluators.captions import Example
+from evaluators.captions import COUNTED, Example
 from evaluators.samples import CARD, FAINT, INK, fit, typeface, wide, wrap
 
 HEAT = 40  # pixels of a heat map before the browser enlarges it
@@ -94,34 +95,43 @@ def sheet(example: Example, *, photo: int = 288, cell: int = 112) -> np.ndarray:
     words = grids(example)
     if not words:
         raise ValueError(f"{example.name or 'the image'} has no map of where the model looked.")
-    columns, label = min(COLUMNS, len(words)), 22
-    right = GAP + photo + GAP
-    # As wide as a full row even for short captions, so that references have room.
-    width = right + COLUMNS * (cell + GAP)
-    rows = -(-len(words) // columns)
-    face, small = typeface(19, wide(example.caption)), typeface(12, any(map(wide, example.references)))
-    title = wrap(example.caption or "(empty)", face, width - right - GAP, 2)
-    below = [wrap(f"– {text}", small, width - right - GAP, 1)[0] for text in example.references[:5]]
+    left = GAP + photo + GAP
+    width = left + COLUMNS * (cell + GAP)
+    title = _lines([example.caption or "(empty)"], 19, width - left - GAP, 2)
+    below = _lines([f"– {text}" for text in example.references[:5]], 12, width - left - GAP, 1)
     top = GAP + 28 * len(title) + 6
-    height = max(photo + 44, top + rows * (cell + label + 6) + 8 + 18 * len(below)) + GAP
+    rows = -(-len(words) // COLUMNS)
+    height = max(photo + 44, top + rows * (cell + 28) + 8 + 18 * len(below)) + GAP
     picture = Image.new("RGB", (width, height), CARD)
     draw = ImageDraw.Draw(picture)
     picture.paste(fit(example.image, photo), (GAP, GAP))
-    score = "" if example.score is None else f"  ·  {example.score:.2f}"
-    name = wrap(f"{example.name}{score}", typeface(11), photo, 1)[0]
-    draw.text((GAP, GAP + photo + 8), name, fill=FAINT, font=typeface(11))
-    for k, line in enumerate(title):
-        draw.text((right, GAP - 4 + 28 * k), line, fill=INK, font=face)
+    score = "" if example.score is None else f"{COUNTED} {example.score:.2f}  ·  "
+    _write(draw, _lines([f"{score}{example.name}"], 11, photo, 1), GAP, GAP + photo + 8, FAINT, 0)
+    _write(draw, title, left, GAP - 4, INK, 28)
     for k, (word, looked) in enumerate(words):
-        x, y = right + k % columns * (cell + GAP), top + k // columns * (cell + label + 6)
+        x, y = left + k % COLUMNS * (cell + GAP), top + k // COLUMNS * (cell + 28)
         one = lit(example.image, looked, cell)
         picture.paste(one, (x + (cell - one.width) // 2, y + (cell - one.height) // 2))
-        font = typeface(12, wide(word))
-        text = wrap(word, font, cell + GAP - 2, 1)[0]
+        [(text, font)] = _lines([word], 12, cell + GAP - 2, 1)
         draw.text((x + cell / 2, y + cell + 4), text, fill=INK, font=font, anchor="ma")
-    for k, line in enumerate(below):
-        draw.text((right, height - GAP - 18 * (len(below) - k)), line, fill=FAINT, font=small)
+    _write(draw, below, left, height - GAP - 18 * len(below), FAINT, 18)
     return np.asarray(picture)
+
+
+def _lines(texts: Sequence[str], size: int, width: int, most: int) -> list[tuple[str, Any]]:
+    """Texts broken into at most `most` lines each -> [(line, its font)]."""
+    found = []
+    for text in texts:
+        font = typeface(size, wide(text))
+        found += [(line, font) for line in wrap(text, font, width, most)]
+    return found
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, lines: Sequence[tuple], x: int, y: int, ink: str, step: int
+) -> None:
+    for k, (line, font) in enumerate(lines):
+        draw.text((x, y + k * step), line, fill=ink, font=font)
 
 
 def file_name(name: str) -> str:

@@ -104,7 +104,15 @@ TESTS: Mapping[str, Callable[[Sequence[str], Truths], str]] = {
     "nobody said": nobody_said,
 }
 UNKNOWN = "cannot say"
-KINDS = (*TESTS, UNKNOWN)
+KINDS = {  # with what each means, for people
+    "repeats": "the same words twice",
+    "ends in": "a word that no caption can end in",
+    "too short": "half the words of the references, or fewer",
+    "colour": "one that no reference names, though they name others",
+    "count": "a number that no reference gives, though they give others",
+    "nobody said": "not one content word that is in a reference",
+    UNKNOWN: "a word of two references is not in the model's vocabulary",
+}
 
 
 def mistakes(

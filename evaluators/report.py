@@ -23,10 +23,10 @@ from evaluators import curves
 from evaluators.baselines import GRAMMAR, HUMAN, NEIGHBOUR, RANDOM
 from evaluators.captions import COUNTED, Captions, Example
 from evaluators.maps import grids, heat, png, save_sheets
-from evaluators.mistakes import mistakes, tally
+from evaluators.mistakes import KINDS, mistakes, tally
 from evaluators.relevance import explained
 from evaluators.samples import goodness
-from metrics.slices import Slice, slices
+from metrics.slices import OBJECT, Slice, slices
 
 HEADLINES = (COUNTED, "BLEU-4", "METEOR", "ROUGE-L")
 BASELINES = (RANDOM, NEIGHBOUR, HUMAN, GRAMMAR)
@@ -159,18 +159,19 @@ def headlines(scores: Sequence[tuple[str, Mapping[str, float]]]) -> list[dict[st
 
 
 def slice_table(parts: Sequence[Slice]) -> dict[str, Any]:
-    """Columns and groups of rows; a cell's bar is its value's share of the column's best."""
+    """Columns and tables {kind: rows}; a cell's bar is its value's share of the column's best."""
     columns = [c for c in OF_SLICES if parts and c in parts[0].scores]
     top = {c: max(part.scores[c] for part in parts) or 1.0 for c in columns}
-    groups: dict[str, list] = {}
+    lengths: dict[str, list] = {}
+    words: dict[str, list] = {}
     for part in parts:
         cells = [
             {"text": number(part.scores[c]), "share": round(100 * part.scores[c] / top[c])}
             for c in columns
         ]
         row = {"name": part.name, "images": f"{part.images:,}", "cells": cells}
-        groups.setdefault(part.kind, []).append(row)
-    return {"columns": columns, "groups": groups}
+        (words if part.kind == OBJECT else lengths).setdefault(part.kind, []).append(row)
+    return {"columns": columns, "tables": [table for table in (lengths, words) if table]}
 
 
 def write_report(
@@ -220,7 +221,7 @@ def write_report(
             ("worst", "Worst", [_card(e, maps=False) for e in worst]),
         ],
         parts=slice_table(parts) if len(parts) > 1 else None,
-        habits={kind: f"{100 * share:.1f}" for kind, share in (habits or {}).items()},
+        habits=[(kind, KINDS[kind], f"{100 * v:.1f}") for kind, v in (habits or {}).items()],
         counted=COUNTED,
         human=any(name.endswith(HUMAN) for name, _ in scores),
     )

@@ -15,32 +15,38 @@ from typing import Any
 
 import jax
 
+from data import search_options
 from evaluators.captions import Captions
 from evaluators.summary import print_scores, score_rows
 
 OVERRIDE = "--config."
 
 
-def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    """Flags, and the values of `--config.data.path=DIR` as {"data.path": "DIR"}."""
-    parser = argparse.ArgumentParser(prog="python -m evaluators.run", description=__doc__)
+def shared_flags(prog: str, description: str) -> argparse.ArgumentParser:
+    """Flags of every command that captions a split with a trained run."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--workdir", required=True, help="folder of a trained run")
     parser.add_argument("--split", default="dev", help="split to caption (dev)")
     parser.add_argument("--beam", type=int, help="hypotheses per image, 1 = greedy (the run's)")
     parser.add_argument("--length_penalty", type=float, help="0 favours short captions (the run's)")
+    search_options.add_flag(parser)
+    parser.add_argument(
+        "--ensemble", default="", metavar="RUN,...", help="further runs to average words with"
+    )
     parser.add_argument("--checkpoint", default="best", help="best | latest | STEP (best)")
     parser.add_argument("--batch_size", type=int, default=32, help="images at once (32)")
     parser.add_argument("--limit", type=int, default=0, help="caption only the first images")
     parser.add_argument("--language", default="", help="of the captions (the run's first)")
-    parser.add_argument("--out", help="results file: [{image_id, caption}], as COCO's")
-    parser.add_argument(
-        "--neighbour",
-        action="store_true",
-        help="add the nearest-neighbour row: encodes all training images",
+    parser.epilog += (
+        "\n\n--config.KEY=VALUE changes a value of the saved config, e.g. --config.data.path"
     )
-    parser.epilog = (
-        "--config.KEY=VALUE changes a value of the saved config, e.g. --config.data.path"
-    )
+    return parser
+
+
+def read_flags(
+    parser: argparse.ArgumentParser, arguments: Sequence[str]
+) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Flags, and the values of `--config.data.path=DIR` as {"data.path": "DIR"}."""
     known, rest = parser.parse_known_args(arguments)
     overrides = {}
     for text in rest:
@@ -51,6 +57,34 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     return known, overrides
 
 
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """This command's flags and overrides."""
+    parser = shared_flags("python -m evaluators.run", __doc__)
+    parser.add_argument("--out", help="results file: [{image_id, caption}], as COCO's")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="write all captions of a beam or of samples: [{image_id, captions}], best first",
+    )
+    parser.add_argument(
+        "--neighbour",
+        action="store_true",
+        help="add the nearest-neighbour row: encodes all training images",
+    )
+    return read_flags(parser, arguments)
+
+
+def restored(flags: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any, Any, int]:
+    """(build, variables, step) of the run that the flags name."""
+    import train  # an entry point like this one: it alone knows how a run is put together
+
+    which = int(flags.checkpoint) if flags.checkpoint.isdigit() else flags.checkpoint
+    if not flags.ensemble:
+        return train.restore(flags.workdir, checkpoint=which, overrides=overrides)
+    runs = (flags.workdir, *flags.ensemble.split(","))
+    return train.restore_ensemble(runs, checkpoint=which, overrides=overrides)
+
+
 def make_evaluator(built: Any, flags: argparse.Namespace) -> Captions:
     """An evaluator of the split that scores as the run's own does."""
 
@@ -59,18 +93,17 @@ def make_evaluator(built: Any, flags: argparse.Namespace) -> Captions:
 
     own = [e for e in built.evals.values() if isinstance(e, Captions)]
     own = sorted(own, key=unlike)[:1]
-    final = built.config.get("final", {})
+    given = {k: getattr(flags, k) for k in ("beam", "length_penalty")}
+    search = dict(built.config.get("final", {})) | search_options.parse(flags.decode)
+    search |= {k: v for k, v in given.items() if v is not None}
     return (type(own[0]) if own else Captions)(
         built.task.predictors()["decode"],
         built.data,
         split=flags.split,
         batch_size=flags.batch_size,
-        beam=final.get("beam", 1) if flags.beam is None else flags.beam,
-        length_penalty=(
-            final.get("length_penalty", 0.7)
-            if flags.length_penalty is None
-            else flags.length_penalty
-        ),
+        beam=search.pop("beam", 1),
+        length_penalty=search.pop("length_penalty", 0.7),
+        search=search,
         limit=flags.limit,
         language=flags.language or (own[0].language if own else ""),
         mesh=built.mesh,
@@ -78,9 +111,9 @@ def make_evaluator(built: Any, flags: argparse.Namespace) -> Captions:
     )
 
 
-def write_results(path: str | pathlib.Path, captions: dict) -> None:
-    """[{"image_id", "caption"}, ...], readable by any COCO caption tool."""
-    rows = [{"image_id": i, "caption": caption} for i, caption in captions.items()]
+def write_results(path: str | pathlib.Path, captions: dict, key: str = "caption") -> None:
+    """[{"image_id", "caption"}, ...], readable by any COCO caption tool; or of lists "captions"."""
+    rows = [{"image_id": i, key: caption} for i, caption in captions.items()]
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
@@ -88,15 +121,13 @@ def write_results(path: str | pathlib.Path, captions: dict) -> None:
 
 def run(flags: argparse.Namespace, overrides: dict[str, str]) -> Captions:
     """Restores, captions, scores, prints, writes. Raises ValueError or OSError in a sentence."""
-    import train  # an entry point like this one: it alone knows how a run is put together
-
-    which = int(flags.checkpoint) if flags.checkpoint.isdigit() else flags.checkpoint
-    built, variables, step = train.restore(flags.workdir, checkpoint=which, overrides=overrides)
+    built, variables, step = restored(flags, overrides)
     evaluator = make_evaluator(built, flags)
     encode = None
     if flags.neighbour:
         encode = functools.partial(jax.jit(built.task.predictors()["encode"]), variables)
     name = f"step {step}, " + (f"beam {evaluator.beam}" if evaluator.beam > 1 else "greedy")
+    name = ", ".join((name, *flags.decode)) + (f", with {flags.ensemble}" if flags.ensemble else "")
     rows = score_rows({flags.split: evaluator}, variables, name, encode)
     if evaluator.scores is None:
         print(
@@ -105,8 +136,10 @@ def run(flags: argparse.Namespace, overrides: dict[str, str]) -> Captions:
     else:
         print_scores(rows, evaluator.scores.signature)
     if flags.out:
-        write_results(flags.out, evaluator.decoded.captions)
-        print(f"{flags.out}: {len(evaluator.decoded.captions)} captions")
+        said = evaluator.several() if flags.all else evaluator.decoded.captions
+        write_results(flags.out, said, "captions" if flags.all else "caption")
+        count = sum(map(len, said.values())) if flags.all else len(said)
+        print(f"{flags.out}: {count} captions")
     else:
         for image_id, caption in list(evaluator.decoded.captions.items())[:5]:
             print(f"{image_id}: {caption}")

@@ -129,9 +129,13 @@ def finish(
     title: str,
     facts: Mapping[str, Any],
     encode: Callable | None = None,
+    predictors: Mapping[str, Callable] | None = None,
     **decoding: Any,
 ) -> Rows:
-    """Scores every split with the final decoding, prints the table and writes the report."""
+    """Scores every split with the final decoding, prints the table and writes the report.
+
+    predictors: of the task, for the report's maps of where words come from.
+    """
     for evaluator in evaluators.values():
         evaluator.decoding(**decoding)
     rows = score_rows(evaluators, variables, f"beam {decoding.get('beam', 1)}", encode)
@@ -139,7 +143,7 @@ def finish(
     print_scores(rows, evaluator.scores.signature if evaluator.scores else "")
     path = report_of(
         workdir / "report.html", evaluator, scores=rows, facts=facts, title=title,
-        history=history(workdir),
+        history=history(workdir), predictors=predictors, variables=variables,
     )  # fmt: skip
     print(f"report: {path}")
     return rows

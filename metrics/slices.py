@@ -17,7 +17,7 @@ from metrics.score import TOKENIZERS, Scores
 
 LEAST = 30  # images; fewer say little
 WORDS = 20  # slices of the commonest nouns
-KINDS = ("reference length", "caption length", "references say")
+TRUTH, CAPTION, OBJECT = "reference length", "caption length", "references say"
 # Words after which a noun may come, in captions: what follows them often is an object.
 _BEFORE = frozenset(
     "a an the his her their its another two three four five six several some many of one".split()
@@ -31,7 +31,7 @@ _OUTSIDE = FUNCTION_WORDS | frozenset(
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the images with its corpus scores. `kind` is one of KINDS, "" for all images."""
+    """A part of the images, its corpus scores; kind: TRUTH, CAPTION, OBJECT, or "" for all."""
 
     kind: str
     name: str
@@ -58,10 +58,10 @@ def slices(
     truths = [[split(text).split() for text in references[i]] for i in scores.ids]
     found = [("", "all", np.ones(len(said), bool))]
     means = np.array([np.mean([len(text) for text in texts]) for texts in truths])
-    found += [(KINDS[0], *part) for part in thirds(means)]
-    found += [(KINDS[1], *part) for part in thirds(np.array([len(text) for text in said]))]
+    found += [(TRUTH, *part) for part in thirds(means)]
+    found += [(CAPTION, *part) for part in thirds(np.array([len(text) for text in said]))]
     if tokenizer != "characters":
-        found += [(KINDS[2], *part) for part in by_word(truths, words)]
+        found += [(OBJECT, *part) for part in by_word(truths, words)]
     found = [part for part in found if part[2].sum() >= least or not part[0]]
     parts = scores.totals.weighted(np.stack([mask for *_, mask in found]))
     return [

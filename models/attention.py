@@ -6,11 +6,16 @@ Shared by the Transformer caption decoder, the prefix language model and the ViT
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from models.layers import Linear, dropout, subkey
+
+Tree = Any
+LOW = -1e30  # a score that leaves nothing of what must not be seen
 
 
 class Attention(nnx.Module):
@@ -51,6 +56,38 @@ def attend(
     weights = jax.nn.softmax(scores)
     mixed = jnp.einsum("mhqs,mshd->mqhd", weights.astype(value.dtype), value)
     return mixed.reshape(query.shape), weights
+
+
+def recall(
+    query: jax.Array, own: Tree, cache: Tree, past: jax.Array, prefix: Tree | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """One more word reads itself, the words before it and, if there is one, a prefix.
+
+    query [B, N, G, R, d] of R heads for each of the G keys; own key and value [B, N, G, d] of the
+    word; cache [B, G, N, T, d], all N captions' words, of which past [B, N, N * T] belong to
+    caption n; prefix [B, P, G, d] -> mixed [B, N, G * R * d], head-mean weights of the prefix
+    [B, N, P]. The cache is read as it lies: beams that change places need not be copied.
+    """
+    b, n, g, _, d = query.shape
+    query = (query * d**-0.5).swapaxes(1, 2)  # [B, G, N, R, d]
+    words = jax.tree.map(lambda x: x.reshape(b, g, -1, d), cache)
+    scores = [
+        jnp.where(
+            past[:, None, :, None], jnp.einsum("bgnrd,bgsd->bgnrs", query, words["key"]), LOW
+        ),
+        jnp.einsum("bgnrd,bngd->bgnr", query, own["key"])[..., None],
+    ]
+    if prefix is not None:
+        scores.append(jnp.einsum("bgnrd,bpgd->bgnrp", query, prefix["key"]))
+    weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1).astype(jnp.float32))
+    old, new, seen = jnp.split(
+        weights.astype(query.dtype), [past.shape[-1], past.shape[-1] + 1], -1
+    )
+    mixed = jnp.einsum("bgnrs,bgsd->bngrd", old, words["value"])
+    mixed = mixed + jnp.einsum("bgnrs,bngd->bngrd", new, own["value"])
+    if prefix is not None:
+        mixed = mixed + jnp.einsum("bgnrp,bpgd->bngrd", seen, prefix["value"])
+    return mixed.reshape(b, n, -1), weights[..., past.shape[-1] + 1 :].mean(axis=(1, 3))
 
 
 class FeedForward(nnx.Module):

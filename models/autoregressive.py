@@ -57,8 +57,8 @@ class Autoregressive(nnx.Module):
         """memory [L, B, S, ...], tokens [B, N, T] -> what `__call__` returns."""
         raise NotImplementedError
 
-    def _cache_shape(self, length: int) -> tuple[int, ...]:
-        """Shape of one caption's keys: [L, T, ...]."""
+    def _cache_shape(self) -> tuple[int, int, int]:
+        """Layers, keys of a word in each, width of a key."""
         raise NotImplementedError
 
     def start(self, grid: jax.Array, n: int, length: int, *, key: jax.Array | None = None) -> State:
@@ -67,19 +67,36 @@ class Autoregressive(nnx.Module):
         Raises ValueError when `length` exceeds the learned positions.
         """
         self._check(length)
-        shape = (grid.shape[0], n, *self._cache_shape(length))
+        layers, groups, each = self._cache_shape()
+        shape = (layers, grid.shape[0], groups, n, length, each)
         cache = {name: jnp.zeros(shape, self.dtype) for name in ("key", "value")}
-        return {"memory": self._memory(grid, key), "carry": cache, "position": jnp.int32(0)}
+        carry = {"written": jnp.zeros((grid.shape[0], n, length), jnp.int32)}
+        state = {"memory": self._memory(grid, key), "carry": carry, "cache": cache}
+        return {**state, "position": jnp.int32(0)}
 
     def step(self, state: State, token: jax.Array) -> tuple[State, jax.Array]:
-        """token [B, N] -> (next state, logits float32 [B, N, V] of the word after it)."""
-        position = state["position"]
-        # Layers lead inside the scan; outside, images and hypotheses lead so beams can gather.
-        cache = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), state["carry"])
+        """token [B, N] -> (next state, logits float32 [B, N, V] of the word after it).
+
+        The keys and values of a word stay where they were written: in the row n that its
+        hypothesis had then. The carry `written` [B, N, T] remembers these rows, so that a beam
+        moves it and not the cache.
+        """
+        position, written = state["position"], state["carry"]["written"]
+        b, n, length = written.shape
+        rows = jnp.arange(n)
+        past = (written[:, :, None] == rows[:, None]) & (jnp.arange(length) < position)
         x = self._words(token[:, :, None], position)
-        x, cache = self._climb_one(x, by_layer(state["memory"]), cache, position)
-        carry = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2), cache)
-        return {**state, "carry": carry, "position": position + 1}, self._logits(x)[:, :, 0]
+        past = past.reshape(b, n, n * length)
+        memory = by_layer(state["memory"])
+        x, new, seen = self._climb_one(x, memory, state["cache"], past, position)
+        after = {
+            "carry": {"written": written.at[:, :, position].set(rows)},
+            "cache": remember(state["cache"], new, position),
+            "position": position + 1,
+        }
+        if "attention" in state:
+            after["attention"] = self._of_grid(seen)
+        return {**state, **after}, self._logits(x)[:, :, 0]
 
     def __call__(
         self,
@@ -113,15 +130,23 @@ class Autoregressive(nnx.Module):
         return self._decode(memory, tokens, subkey(key, 4), False)
 
     def _climb_one(
-        self, x: jax.Array, memory: Tree, cache: Tree, position: jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        """One word through all layers: x [B, N, 1, W], cache [L, B, N, T, ...]."""
-        return scan_layers(
-            self.blocks,
-            lambda block, x, xs: block.decode_one(x, *xs, position),
-            x,
-            (memory, cache),
-        )
+        self, x: jax.Array, memory: Tree, cache: Tree, past: jax.Array, position: jax.Array
+    ) -> tuple[jax.Array, Tree, jax.Array]:
+        """One word through all layers: x [B, N, 1, W], cache [L, B, G, N, T, d] that is only read.
+
+        -> (x, its keys and values [L, B, N, G, d], what the last layer saw [B, N, S]).
+        """
+
+        def call(block: nnx.Module, x: jax.Array, xs: tuple) -> tuple[jax.Array, tuple]:
+            x, own, seen = block.decode_one(x, *xs, past, position)
+            return x, (own, seen)
+
+        x, (new, seen) = scan_layers(self.blocks, call, x, (memory, cache))
+        return x, new, seen[-1]
+
+    def _of_grid(self, weights: jax.Array) -> jax.Array:
+        """Weights [B, N, ..., P] of what `memory` holds -> [B, N, ..., S] of the grid."""
+        return weights
 
     def _words(self, tokens: jax.Array, at: slice | jax.Array) -> jax.Array:
         """tokens [B, N, T], their positions -> [B, N, T, W], times √W (Vaswani, section 3.4).
@@ -157,9 +182,11 @@ def by_image(memory: Tree) -> Tree:
 
 
 def remember(cache: Tree, new: Tree, position: jax.Array) -> Tree:
-    """Writes the keys and values [B, N, 1, ...] of one position into a cache [B, N, T, ...]."""
+    """Writes the keys and values [L, B, N, G, d] of one position into [L, B, G, N, T, d]."""
     return jax.tree.map(
-        lambda old, x: lax.dynamic_update_slice_in_dim(old, x.astype(old.dtype), position, 2),
+        lambda old, x: lax.dynamic_update_slice_in_dim(
+            old, x.swapaxes(2, 3)[..., None, :].astype(old.dtype), position, 4
+        ),
         cache,
         new,
     )

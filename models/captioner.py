@@ -96,6 +96,12 @@ class Captioner(nnx.Module):
         cut = getattr(self.encoder, "cut", 0)
         return f"encoder/{self.encoder.below}" if cut else "encoder/"
 
+    def recipe(self) -> str:
+        """The encoder's plain attributes (mean, stride, ...): what `features` depend on besides."""
+        plain = (str, int, float, tuple)
+        found = ((path, vars(module)) for path, module in nnx.iter_modules(self.encoder))
+        return repr([(p, {k: v for k, v in a.items() if isinstance(v, plain)}) for p, a in found])
+
     def __call__(
         self,
         inputs: jax.Array,

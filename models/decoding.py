@@ -23,10 +23,9 @@ from models.forced_words import forced_words
 __all__ = ["BOS", "EOS", "PAD", "UNK", "UNSAID", "Beam", "Rules", "beam_search", "greedy", "roll"]
 
 # memory     read only; the loops close over it instead of copying it
-# carry      each hypothesis takes over its parent's: what a recurrence remembers
-# cache      [L, B, N, T, ...] of L layers, written at (slot n, position t) and never moved: keys and
-#            values. A beam adds "ancestry" [B, N, T]: the slot in which hypothesis n has its word t
-# attention  [B, N, S] of the step just made, for the coverage penalty; may be absent
+# carry      each hypothesis takes over its parent's
+# cache      in any layout, never moved: keys and values, whose places the carry knows
+# attention  given as None, it asks for [B, N, S], where the step just made has looked
 State = dict[str, Any]
 Step = Callable[[State, jax.Array], tuple[State, jax.Array]]
 
@@ -110,17 +109,15 @@ class Beam:
         memory, rows = state["memory"], (batch * self.groups, beams // self.groups)
         token = jnp.full((batch, beams), self.rules.bos, jnp.int32)
         living, finished = self._begin(step, state, token, rows)
-        ancestry = jnp.zeros((batch, beams, self.length), jnp.int32)
+        asked = {"memory": memory} | ({"attention": None} if self.coverage_penalty else {})
 
         def unfinished(loop: tuple) -> jax.Array:
             t, *_, living, finished = loop
             return (t < self.length) & ~jnp.all(self._done(living, finished))
 
         def body(loop: tuple) -> tuple:
-            t, state, token, ancestry, living, finished = loop
-            ancestry = ancestry.at[:, :, t].set(jnp.arange(beams))
-            extra = {"memory": memory} | ({"ancestry": ancestry} if "cache" in state else {})
-            state, logits = step(state | extra, token)
+            t, state, token, living, finished = loop
+            state, logits = step(state | asked, token)
             words = living["tokens"].reshape(batch, beams, -1)
             logprob = self.rules.log_probabilities(logits, words, t).reshape(*rows, -1)
             if self.coverage_penalty:
@@ -131,18 +128,10 @@ class Beam:
             living, parent, token, ended = _extend(living, found, t)
             ended["score"] = jnp.where(done[:, None], -jnp.inf, self._score(ended, t + 1))
             parent += jnp.arange(rows[0])[:, None] % self.groups * rows[1]
-            parent = parent.reshape(batch, beams)
-            state, ancestry = _reorder(state, parent), pick(ancestry, parent)
-            return (
-                t + 1,
-                state,
-                token.reshape(batch, beams),
-                ancestry,
-                living,
-                best(finished, ended),
-            )
+            state = _reorder(state, parent.reshape(batch, beams))
+            return t + 1, state, token.reshape(batch, beams), living, best(finished, ended)
 
-        loop = (jnp.int32(0), _kept(state), token, ancestry, living, finished)
+        loop = (jnp.int32(0), _kept(state), token, living, finished)
         *_, living, finished = lax.while_loop(unfinished, body, loop)
         # Those cut at `length`. After an early stop this changes nothing: they cannot win.
         valid = ~self._done(living, finished)[:, None] & self.rules.met(living["tokens"])
@@ -158,7 +147,7 @@ class Beam:
         finished = {"tokens": jnp.full((*rows, self.length), PAD, jnp.int32)}
         finished |= {"logprob": nothing, "score": nothing}
         if self.coverage_penalty:
-            after, _ = jax.eval_shape(step, {**state, "ancestry": token[..., None]}, token)
+            after, _ = jax.eval_shape(step, {**state, "attention": None}, token)
             if after.get("attention") is None:
                 raise ValueError("coverage_penalty > 0 needs a decoder that attends to a grid")
             finished["seen"] = jnp.zeros((*rows, after["attention"].shape[-1]))
@@ -218,8 +207,7 @@ def best(finished: dict, *more: dict) -> dict[str, jax.Array]:
 
 def leading(state: State) -> tuple[int, int]:
     """(B, N) of a decoding state."""
-    carry = jax.tree.leaves(state["carry"])
-    return carry[0].shape[:2] if carry else jax.tree.leaves(state["cache"])[0].shape[1:3]
+    return jax.tree.leaves(state["carry"])[0].shape[:2]
 
 
 def _extend(living: dict, found: Candidates, t: jax.Array) -> tuple:

@@ -34,7 +34,10 @@ class Ensemble:
         if len(variables) != len(self.members):
             raise ValueError(f"{len(self.members)} models, but {len(variables)} sets of variables")
         own = {"encode": self._encode, "start": self._start, "step": self._step}
-        return own.get(method, self._call)(tuple(variables), *args)
+        own["__call__"] = self._call
+        if method not in own:
+            raise ValueError(f"an ensemble has no {method!r}: ask one of its models")
+        return own[method](tuple(variables), *args)
 
     def _each(self, variables: Sequence[Any], inputs: Sequence[tuple], method: str) -> list:
         members = zip(self.members, variables, inputs, strict=True)

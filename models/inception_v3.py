@@ -167,7 +167,7 @@ class InceptionV3(Encoder):
 def mean_pool(x: jax.Array, count_pad: bool) -> jax.Array:
     """x [B, h, w, C] -> means of 3x3 windows [B, h, w, C]; at the border of 9, or of fewer."""
     total = lax.reduce_window(x, 0.0, lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
-    inside = [np.convolve(np.ones(length), np.ones(3), "same") for length in x.shape[1:3]]
+    inside = [np.convolve(np.ones(length), np.ones(3))[1:-1] for length in x.shape[1:3]]
     count = 9.0 if count_pad else np.outer(*inside)[:, :, None]
     return (total / count).astype(x.dtype)
 

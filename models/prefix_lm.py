@@ -14,11 +14,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.attention import FeedForward
+from models.attention import FeedForward, recall
 from models.autoregressive import (
     Autoregressive,
     by_image,
-    remember,
     roll,
     shares,
     visible,
@@ -67,6 +66,12 @@ class GroupedAttention(nnx.Module):
         key, value = (y.reshape(*y.shape[:-1], self.groups, -1) for y in (key, value))
         return {"key": rotate(key, at) if self.rotary else key, "value": value}
 
+    def queries(self, x: jax.Array, at: jax.Array, each: int) -> jax.Array:
+        """x [..., T, W], at [T] -> queries of width `each`, turned likewise, [..., T, G, R, d]."""
+        q = self.query(x).reshape(*x.shape[:-1], -1, each)
+        q = rotate(q, at) if self.rotary else q
+        return q.reshape(*x.shape[:-1], self.groups, -1, each)
+
     def __call__(
         self, x: jax.Array, at: jax.Array, prefix: Tree, own: Tree, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -76,9 +81,7 @@ class GroupedAttention(nnx.Module):
         weights [B, N, T, P + U].
         """
         b, n, t, w = x.shape
-        each = prefix["key"].shape[-1]
-        q = self.query(x).reshape(b, n, t, -1, each)
-        q = (rotate(q, at) if self.rotary else q).reshape(b, n, t, self.groups, -1, each)
+        q = self.queries(x, at, each := prefix["key"].shape[-1])
         far = jnp.einsum("bntgrd,bpgd->bngrtp", q, prefix["key"]).astype(jnp.float32)
         near = jnp.einsum("bntgrd,bnugd->bngrtu", q, own["key"]).astype(jnp.float32)
         scores = jnp.concatenate([far, jnp.where(mask, near, -1e30)], axis=-1)
@@ -110,15 +113,19 @@ class PrefixBlock(nnx.Module):
         return x + dropout(self.mlp(self.mlp_norm(x)), rate, subkey(key, 1)), own, weights
 
     def decode_one(
-        self, x: jax.Array, prefix: Tree, cache: Tree, position: jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        """One word: x [B, N, 1, W], cache of [B, N, T, G, d] -> (x, cache with this position)."""
+        self, x: jax.Array, prefix: Tree, cache: Tree, past: jax.Array, position: jax.Array
+    ) -> tuple[jax.Array, Tree, jax.Array]:
+        """One word x [B, N, 1, W]; cache and past as `recall` reads them.
+
+        -> (x, its keys and values [B, N, G, d], weights on the prefix [B, N, P]).
+        """
         at = prefix["key"].shape[1] + position[None]
         y = self.attn_norm(x)
-        cache = remember(cache, self.attn.memory(y, at), position)
-        mask = (jnp.arange(cache["key"].shape[2]) <= position)[None]
-        x = x + self.attn(y, at, prefix, cache, mask)[0]
-        return x + self.mlp(self.mlp_norm(x)), cache
+        own = jax.tree.map(lambda m: m[:, :, 0], self.attn.memory(y, at))
+        query = self.attn.queries(y, at, own["key"].shape[-1])[:, :, 0]
+        y, seen = recall(query, own, cache, past, prefix)
+        x = x + self.attn.out(y)[:, :, None]
+        return x + self.mlp(self.mlp_norm(x)), own, seen
 
 
 class Mapping(nnx.Module):
@@ -252,8 +259,8 @@ class PrefixLM(Autoregressive):
     def _memory(self, grid: jax.Array, key: jax.Array | None) -> Tree:
         return by_image(self._prefix(grid, key)[0])
 
-    def _cache_shape(self, length: int) -> tuple[int, ...]:
-        return (self.layers, length, *self.each)
+    def _cache_shape(self) -> tuple[int, int, int]:
+        return (self.layers, *self.each)
 
 
 def _check_shape(width: int, heads: int, kv_heads: int, positions: str) -> None:

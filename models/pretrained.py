@@ -21,7 +21,7 @@ from models import weights_keras, weights_npz, weights_torchvision, weights_vit
 from models.functional import flatten, functional, unflatten
 from models.vit import SIZES, interpolate
 from models.weight_files import read, write
-from models.weight_layout import Arrays, Layout, Shapes, fit, listed
+from models.weight_layout import Arrays, Layout, Shapes, counted, fit, listed
 
 SOURCES = (weights_torchvision, weights_vit, weights_keras, weights_npz)
 # Arguments that go with the weights: a file sets them where the config has no value of its own.
@@ -36,11 +36,13 @@ class Loaded(NamedTuple):
     """variables: {"params": tree, "stats": tree} of the encoder, float32, without what was skipped.
 
     settings: arguments of the encoder that go with them. says: one line about the file.
+    size: pixels of a side that they were trained on, 0 where nobody knows.
     """
 
     variables: dict[str, Any]
     settings: dict[str, Any]
     says: str
+    size: int
 
 
 def split(
@@ -80,21 +82,28 @@ def load(path: str | Path, encoder: partial, *, skip: Sequence[str] = ()) -> Loa
     fitted = fit(arrays, layout, whole)
     unknown = [k for k in fitted.unknown if not _matches(skip, k.split(" ")[0])]
     skipped = [k for k in due if _matches(skip, k)]
+    if idle := [regex for regex in skip if not _matches((regex,), *due, *arrays)]:
+        raise ValueError(f"model.encoder.weights_skip={idle[0]!r} fits no variable and no tensor")
     found = {k: v for k, v in fitted.found.items() if k in due and k not in skipped}
     _resize_positions(found, due)
-    missing = fitted.missing + _differences(found, {k: due[k] for k in due if k not in skipped})
+    missing = _differences(found, {k: due[k] for k in due if k not in skipped})
+    missing += [k for k in fitted.missing if k not in missing]
     if missing or unknown:
         raise ValueError(_misfit(path, layout, encoder, missing, unknown))
     unused = [*fitted.passed, *(k for k in whole if k not in found)]
+    unused += [k.split(" ")[0] for k in fitted.unknown]
     variables = unflatten({f"{room[k]}/{k}": found[k] for k in due if k in found})
     variables = {"params": {}, "stats": {}} | variables
-    return Loaded(variables, settings, _said(path, layout, unused, skipped))
+    return Loaded(variables, settings, _said(path, layout, unused, skipped), layout.size)
 
 
-def save(path: str | Path, variables: Mapping[str, Any], encoder: partial) -> None:
+def save(
+    path: str | Path, variables: Mapping[str, Any], encoder: partial, *, size: int = 0
+) -> None:
     """Writes the variables of `encoder(rngs=)` as safetensors, all its arguments as metadata.
 
-    `load` gives the same bits back. Raises ValueError where the variables are another encoder's.
+    size: pixels of a side that it was trained on. `load` gives the same bits back. Raises
+    ValueError where the variables are another encoder's.
     """
     leaves = {k.split("/", 1)[1]: np.asarray(v) for k, v in flatten(variables).items()}
     _, due = _shapes(encoder)
@@ -104,7 +113,7 @@ def save(path: str | Path, variables: Mapping[str, Any], encoder: partial) -> No
     for low in [k for k in leaves if k.startswith("lower/")]:  # a file knows no cut
         high = low.replace("lower/", "blocks/", 1)
         leaves[high] = np.concatenate([leaves.pop(low), leaves[high]])
-    about = {"type": _kind(encoder), "arguments": _arguments(encoder)}
+    about = {"type": _kind(encoder), "arguments": _arguments(encoder), "size": size}
     write(path, leaves, {"capax": json.dumps(about)})
 
 
@@ -125,13 +134,17 @@ def _saved_by_us(metadata: Mapping[str, str]) -> Layout | None:
         arguments={k: v for k, v in given.items() if k not in (*SETTINGS, *RUN)},
         settings={k: v for k, v in given.items() if k in SETTINGS},
         place=place,
+        size=about["size"],
     )
 
 
 def _recognise(path: str | Path, arrays: Arrays) -> Layout:
-    for source in SOURCES:
-        if layout := source.recognise(arrays, Path(path)):
+    try:
+        found = (source.recognise(arrays, Path(path)) for source in SOURCES)
+        if layout := next(filter(None, found), None):
             return layout
+    except ValueError as error:
+        raise ValueError(f"model.encoder.weights={path}: {error}") from None
     raise ValueError(
         f"model.encoder.weights={path}: no known publisher names tensors like "
         f"{listed(sorted(arrays), 3)}; models/pretrained.py lists the sources that are read"
@@ -147,6 +160,11 @@ def _check_arguments(path: str | Path, layout: Layout, encoder: partial) -> None
         return
     if now["type"] != layout.kind:
         wrong = {"type": layout.kind}
+    sizes = {"width", "depth", "heads", "mlp_width"}
+    preset = [k for k, v in SIZES.items() if (v[0], v[1]) == (due.get("width"), due.get("depth"))]
+    if preset and wrong.keys() & sizes:
+        wrong = {"size": preset[0]} | {k: v for k, v in wrong.items() if k not in sizes}
+        now["size"] = encoder.keywords.get("size", "S")
     said = ", ".join(f"model.encoder.{k}={v!r} (now {now.get(k)!r})" for k, v in wrong.items())
     raise ValueError(f"model.encoder.weights={path} is {layout.says}: set {said}")
 
@@ -168,9 +186,10 @@ def _misfit(
 
 def _said(path: str | Path, layout: Layout, unused: list[str], skipped: list[str]) -> str:
     told = [f"{k} {layout.settings[k]}" for k in ("mean", "std", "channels")]
-    said = f"{path} is {layout.says}, made for {layout.size}-pixel images; {', '.join(told)}"
-    said += f"; not used: {listed(unused)}" if unused else ""
-    return said + (f"; at random (weights_skip): {listed(skipped)}" if skipped else "")
+    size = f", made for {layout.size}-pixel images" if layout.size else ""
+    said = f"{path} is {layout.says}{size}; {', '.join(told)}"
+    said += f"; not used: {counted(unused)}" if unused else ""
+    return said + (f"; at random (weights_skip): {counted(skipped)}" if skipped else "")
 
 
 def _differences(found: Mapping[str, np.ndarray], due: Shapes) -> list[str]:
@@ -215,5 +234,5 @@ def _kind(encoder: partial) -> str:
     return encoder.func.__module__.rsplit(".", 1)[-1]
 
 
-def _matches(regexes: Sequence[str], name: str) -> bool:
-    return any(re.search(regex, name) for regex in regexes)
+def _matches(regexes: Sequence[str], *names: str) -> bool:
+    return any(re.search(regex, name) for regex in regexes for name in names)

@@ -79,9 +79,11 @@ class Recurrence(nnx.Module):
     def step(self, state: State, token: jax.Array) -> tuple[State, jax.Array]:
         """token [B, N] -> (next state, logits float32 [B, N, V] of the word after it)."""
         word = self.embed(token)
-        carry, (seen, _) = self._cell(state["memory"], state["carry"], self._inputs(word))
-        logits = self._logits(word, seen, None)
-        return {**state, "carry": carry, "position": state["position"] + 1}, logits
+        carry, (seen, looks) = self._cell(state["memory"], state["carry"], self._inputs(word))
+        after = {"carry": carry, "position": state["position"] + 1}
+        if "attention" in state:  # asked for by a coverage penalty
+            after["attention"] = looks
+        return {**state, **after}, self._logits(word, seen, None)
 
     def __call__(
         self,

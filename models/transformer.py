@@ -14,12 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.attention import Block
+from models.attention import Block, recall
 from models.autoregressive import (
     Autoregressive,
     by_image,
     by_layer,
-    remember,
     roll,
     shares,
     visible,
@@ -67,18 +66,21 @@ class DecoderBlock(Block):
         return x, read.mean(axis=1).reshape(b, n, t, t), seen
 
     def decode_one(
-        self, x: jax.Array, memory: Tree, cache: Tree, position: jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        """One word: x [B, N, 1, W], cache of [B, N, T, W] -> (x, cache with this position)."""
-        b, n, t, w = cache["key"].shape
-        y = self.attn_norm(x)
-        cache = remember(cache, self.attn.memory(y), position)
-        rows = jax.tree.map(lambda c: c.reshape(b * n, t, w), cache)
-        y, _ = self.attn(y.reshape(b * n, 1, w), rows, (jnp.arange(t) <= position)[None])
-        x = x + y.reshape(x.shape)
+        self, x: jax.Array, memory: Tree, cache: Tree, past: jax.Array, position: jax.Array
+    ) -> tuple[jax.Array, Tree, jax.Array]:
+        """One word x [B, N, 1, W]; cache and past as `recall` reads them.
+
+        -> (x, its keys and values [B, N, H, d], weights on the grid [B, N, S], 0 without one).
+        """
+        y = self.attn_norm(x)[:, :, 0]
+        heads = (*y.shape[:2], self.attn.heads, -1)
+        own = jax.tree.map(lambda m: m.reshape(heads), self.attn.memory(y))
+        y, seen = recall(self.attn.query(y).reshape(heads)[:, :, :, None], own, cache, past)
+        x = x + self.attn.out(y)[:, :, None]
         if self.cross is not None:
-            x = x + self.look(x, memory)[0]
-        return self.feed(x, 0.0, None), cache
+            y, seen = self.look(x, memory)
+            x, seen = x + y, seen[:, :, 0]
+        return self.feed(x, 0.0, None), own, seen
 
 
 class Transformer(Autoregressive):
@@ -136,7 +138,7 @@ class Transformer(Autoregressive):
         self.output = None if tied else Linear(width, vocab_size, **kw)
         self.text_blocks = blocks(False, unimodal_layers)
         self.text_norm = nnx.LayerNorm(width, **kw) if unimodal_layers else None
-        self.layers, self.encoder_layers = layers, encoder_layers
+        self.layers, self.encoder_layers, self.heads = layers, encoder_layers, heads
         self.unimodal_layers = unimodal_layers
 
     def rollout(self, grid: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -202,16 +204,19 @@ class Transformer(Autoregressive):
         return self.text_norm(x).astype(jnp.float32)
 
     def _climb_one(
-        self, x: jax.Array, memory: Tree, cache: Tree, position: jax.Array
-    ) -> tuple[jax.Array, Tree]:
+        self, x: jax.Array, memory: Tree, cache: Tree, past: jax.Array, position: jax.Array
+    ) -> tuple[jax.Array, Tree, jax.Array]:
         if self.text_blocks is None:
-            return super()._climb_one(x, memory, cache, position)
+            return super()._climb_one(x, memory, cache, past, position)
         k = self.unimodal_layers
         low, high = (jax.tree.map(lambda c, s=s: c[s], cache) for s in (slice(k), slice(k, None)))
-        call = lambda block, x, own: block.decode_one(x, None, own, position)  # noqa: E731
+
+        def call(block: DecoderBlock, x: jax.Array, cache: Tree) -> tuple[jax.Array, Tree]:
+            return block.decode_one(x, None, cache, past, position)[:2]
+
         x, low = scan_layers(self.text_blocks, call, x, low)
-        x, high = super()._climb_one(x, memory, high, position)
-        return x, jax.tree.map(lambda *c: jnp.concatenate(c), low, high)
+        x, high, seen = super()._climb_one(x, memory, high, past, position)
+        return x, jax.tree.map(lambda *c: jnp.concatenate(c), low, high), seen
 
     def _memory(self, grid: jax.Array, key: jax.Array | None) -> Tree:
         return self._keys(self._encode(grid, key)[0])
@@ -240,5 +245,5 @@ class Transformer(Autoregressive):
         _, memory = scan_layers(self.blocks, lambda block, x, _: (x, block.cross.memory(x)), x)
         return by_image(memory)
 
-    def _cache_shape(self, length: int) -> tuple[int, ...]:
-        return (self.layers, length, self.width)
+    def _cache_shape(self) -> tuple[int, int, int]:
+        return self.layers, self.heads, self.width // self.heads

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +19,9 @@ from safetensors.numpy import save_file
 from models.torch_files import read_torch
 
 Arrays = dict[str, np.ndarray]
+# What the readers raise for files that are cut short or overwritten, and for what they refuse.
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError)
+DAMAGE += (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
 
 
 def read(path: str | Path) -> tuple[Arrays, dict[str, str]]:
@@ -39,7 +43,7 @@ def read(path: str | Path) -> tuple[Arrays, dict[str, str]]:
         if head.startswith(b"\x80"):
             return read_torch(path), {}
         raise ValueError("its first bytes are of no format known here")
-    except (OSError, ValueError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+    except DAMAGE as error:
         raise ValueError(
             f"model.encoder.weights: cannot read the weights file {path}: {error}"
         ) from None
@@ -92,7 +96,7 @@ def _named_groups(root: Any) -> Iterator[tuple[str, list]]:
     def visit(path: str, item: Any) -> None:
         if path.endswith("/vars") and len(item) and not path.startswith("optimizer/"):
             if "name" not in item.attrs:
-                raise ValueError("layers have no names: save it again with Keras 3.9 or newer")
+                raise ValueError("layers have no names: save it again with Keras 3.8 or newer")
             found.append((item.attrs["name"], [item[key] for key in sorted(item, key=int)]))
 
     root.visititems(visit)

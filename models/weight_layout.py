@@ -7,8 +7,11 @@ on purpose is told. The name maps are beside this file, one per publisher (weigh
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,8 @@ class Layout:
 
     says: in words, for messages. kind: the `model.encoder.type` that it fits.
     arguments: of the encoder that was saved. settings: arguments that go with these weights
-    unless the config gives others: preprocessing, padding, epsilon. size: pixels it was trained on.
+    unless the config gives others: preprocessing, padding, epsilon. size: pixels of a side that it
+    was trained on, 0 = not known.
     place(name, array) says where a tensor goes, in our layout. A bias of a convolution with batch
     norm is taken off the norm's mean; `blocks@3/x` goes to row 3 of the stack `blocks/x`, or to
     the rows of `lower/x` where the encoder is cut there.
@@ -37,7 +41,7 @@ class Layout:
     arguments: dict[str, Any]
     settings: dict[str, Any]
     place: Callable[[str, np.ndarray], Placed]
-    size: int = 224
+    size: int = 0
     fill: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -125,6 +129,29 @@ def torch_leaf(place: str | None, name: str, array: np.ndarray) -> Placed:
     if leaf == "weight" and array.ndim > 1:
         return {f"{place}/kernel": array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T}
     return {f"{place}/{'scale' if leaf == 'weight' else leaf}": array}
+
+
+def beside(path: Path) -> dict[str, Any]:
+    """What the publisher's JSON files in the same folder say (timm, Hugging Face); {} without."""
+    about: dict[str, Any] = {}
+    for name in ("config.json", "preprocessor_config.json"):
+        file = path.with_name(name)
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        about |= found if isinstance(found, dict) else {}
+    return about | (about.get("pretrained_cfg") or {})
+
+
+def preprocessing(about: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """mean and std in 0..255, as far as `beside` found them in 0..1."""
+    names = {"mean": "mean", "image_mean": "mean", "std": "std", "image_std": "std"}
+    return {ours: tuple(255.0 * x for x in about[k]) for k, ours in names.items() if k in about}
+
+
+def counted(names: list[str]) -> str:
+    """Names in few words: `AuxLogits (15), head (2), num_batches_tracked (53)`."""
+    ends = ("num_batches_tracked" if n.endswith("num_batches_tracked") else n for n in names)
+    groups = Counter(re.split(r"[./;]", name)[0] for name in ends)
+    return ", ".join(f"{name} ({count})" for name, count in groups.items())
 
 
 def listed(items: list[str], shown: int = 5) -> str:

@@ -68,7 +68,7 @@ def _layout(arrays: Arrays, module: Callable[[str], str | None], head: str, **kw
 
     classes = len(arrays[f"{head}/1"]) if f"{head}/1" in arrays else 0
     kw["arguments"] = {**kw["arguments"], "num_classes": classes}
-    return Layout(place=place, **kw)
+    return Layout(place=place, **{"size": 224} | kw)
 
 
 def _vgg(arrays: Arrays) -> Layout:

@@ -1,6 +1,7 @@
 """Name maps of torchvision: ResNet, VGG, SqueezeNet, MobileNetV2 and Inception-v3 state dicts.
 
-timm's and Detectron's ResNets have the same names. Passed over on purpose: `num_batches_tracked`
+timm's ResNets have the same names; where a `config.json` lies beside the file, its mean and
+deviation are taken. Passed over on purpose: `num_batches_tracked`
 everywhere and `AuxLogits.*` of Inception-v3, the second classifier that only its training used.
 """
 
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from models.encoder import HALF, IMAGENET_MEAN, IMAGENET_STD
-from models.resnet import DEPTHS, layout
-from models.weight_layout import Arrays, Layout, Placed, torch_leaf
+from models.resnet import DEPTHS
+from models.resnet import layout as places_of
+from models.weight_layout import Arrays, Layout, Placed, beside, preprocessing, torch_leaf
 
 IMAGENET = dict(mean=IMAGENET_MEAN, std=IMAGENET_STD, channels="rgb")
 
@@ -34,7 +36,9 @@ def recognise(arrays: Arrays, path: Path) -> Layout | None:
         ("features.0.weight", _vgg),
     ):
         if sign in arrays:
-            return made(arrays)
+            layout = made(arrays)
+            settings = layout.settings | preprocessing(beside(path))
+            return dataclasses.replace(layout, settings=settings)
     return None
 
 
@@ -49,7 +53,7 @@ def _layout(
         array = turn[name](array) if turn and name in turn else array
         return torch_leaf(module(name.rpartition(".")[0]), name, array)
 
-    return Layout(place=place, **{"settings": IMAGENET} | kw)
+    return Layout(place=place, **{"settings": IMAGENET, "size": 224} | kw)
 
 
 def _classes(arrays: Arrays, head: str) -> int:
@@ -65,7 +69,7 @@ def _resnet(arrays: Arrays) -> Layout:
     depth = {kind: depth for depth, kind in DEPTHS.items()}.get((bottleneck, counts))
     if depth is None:
         raise ValueError(f"a ResNet of {list(counts)} blocks is none of {list(DEPTHS)}")
-    places = layout(depth)
+    places = places_of(depth)
     names = {"conv1": "stem", "bn1": "stem/norm", "fc": "head"}
 
     def module(name: str) -> str | None:

@@ -7,7 +7,6 @@ file, where the publisher put one; else it is -1..1, that of Google's and timm's
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from models.encoder import HALF
-from models.weight_layout import Arrays, Layout, Placed, torch_leaf
+from models.weight_layout import Arrays, Layout, Placed, beside, preprocessing, torch_leaf
 
 TIMM = {
     "patch_embed.proj": "patch",
@@ -79,10 +78,10 @@ def recognise(arrays: Arrays, path: Path) -> Layout | None:
         return ours and f"blocks@{row[1]}/{ours}"
 
     arguments, size = _arguments({k: arrays[v] for k, v in stems.items()}, prefix)
-    about = _beside(path)
+    about = beside(path)
     heads = about.get("num_attention_heads")
     arguments |= {"heads": heads} if heads else {}
-    settings = _preprocessing(about) | {"image_size": size}
+    settings = dict(mean=HALF, std=HALF, channels="rgb", image_size=size) | preprocessing(about)
     place = _placer(module, arguments["class_token"])
     return Layout(f"a {who} ViT", "vit", arguments, settings, place, size)
 
@@ -135,21 +134,3 @@ def _arguments(arrays: Arrays, prefix: str) -> tuple[dict[str, Any], int]:
         num_classes=len(head),
     )
     return arguments, int(table.shape[1] ** 0.5) * patch
-
-
-def _beside(path: Path) -> dict[str, Any]:
-    """What the publisher's JSON files next to the weights say; {} without them."""
-    about: dict[str, Any] = {}
-    for name in ("config.json", "preprocessor_config.json"):
-        file = path.with_name(name)
-        about |= json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return about | about.get("pretrained_cfg", {})
-
-
-def _preprocessing(about: dict[str, Any]) -> dict[str, Any]:
-    mean, std = (
-        tuple(255.0 * x for x in about[key]) if key in about else HALF
-        for key in (("image_mean" if "image_mean" in about else "mean"),
-                    ("image_std" if "image_std" in about else "std"))
-    )  # fmt: skip
-    return {"mean": mean, "std": std, "channels": "rgb"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import os
 import pathlib
 import sys
@@ -17,64 +18,31 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from data import images
-from data.tokenizer import Tokenizer
+from data import images, search_options
 from models.captioner import caption
-from models.functional import functional
-from models.lora import merge
-from training.build import maker
-from training.checkpoint import Checkpointer
+from serving.trained_run import load_variables, trained
+
+__all__ = ["Photographs", "Said", "load_variables", "main"]
 
 
 class Said(NamedTuple):
-    """What came of one file: a caption with its log-probability, or a sentence what was wrong."""
+    """What came of one file: a caption with its log-probability and the beam's other ones, or a
+    sentence what was wrong."""
 
     file: str
     caption: str = ""
     logprob: float = 0.0
     error: str = ""
-
-
-def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
-    """The config a run was trained with. Raises ValueError where there is none."""
-    path = pathlib.Path(workdir) / "config.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ValueError(
-            f"{path} cannot be read: --workdir is the folder of a trained run."
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); put the run's own copy back.") from None
-
-
-def load_variables(workdir: str | os.PathLike, which: str = "best") -> dict[str, Any]:
-    """{"params", "stats"} of a checkpoint ("best", "latest" or a step): the averaged parameters
-    (EMA) where the run kept them, joined with the frozen ones."""
-    section = read_config(workdir).get("checkpoint", {})
-    chosen = {k: v for k, v in section.items() if k in ("best", "best_mode")}
-    step = int(which) if which.isdigit() else which
-    if step not in ("best", "latest") and not isinstance(step, int):
-        raise ValueError(f"--checkpoint={which}: use best, latest or a step.")
-    found = Checkpointer(workdir, read_only=True, **chosen).variables(step)
-    params = found.get("ema") or found["params"]
-    return {"params": _join(params, found.get("frozen") or {}), "stats": found.get("stats") or {}}
-
-
-def _join(a: dict, b: dict) -> dict:
-    """Union of nested dicts that share no leaf."""
-    out = dict(a)
-    for name, value in b.items():
-        out[name] = _join(out[name], value) if name in out else value
-    return out
+    others: tuple[tuple[str, float], ...] = ()
 
 
 class Photographs:
     """A run, ready to caption: model, vocabulary, image size and search in one object.
 
-    beam, length_penalty  of the search; None = those of the run's final scores
-    language              of the captions, where the run has several; "" = its first
-    batch_size            images at once; smaller inputs are padded, so one program serves all
+    language    of the captions, where the run has several; "" = its first
+    ensemble    folders of further runs, whose words are averaged with this one's
+    batch_size  images at once; smaller inputs are padded, so one program serves all
+    search      options of data/search_options.py, where they differ from the run's final ones
     """
 
     def __init__(
@@ -82,43 +50,50 @@ class Photographs:
         workdir: str | os.PathLike,
         *,
         checkpoint: str = "best",
-        beam: int | None = None,
-        length_penalty: float | None = None,
         language: str = "",
+        ensemble: Sequence[str | os.PathLike] = (),
         batch_size: int = 8,
+        **search: Any,
     ):
-        config = read_config(workdir)
-        final = config.get("final", {})
-        self.beam = final.get("beam", 3) if beam is None else beam
-        penalty = final.get("length_penalty", 0.7) if length_penalty is None else length_penalty
-        if self.beam < 1:
-            raise ValueError(f"--beam={self.beam}: it is the number of hypotheses, so 1 or more.")
-        self.tokenizer = Tokenizer.load(pathlib.Path(workdir) / "vocabulary.json")
+        run = trained(workdir, checkpoint, ensemble)
+        config, self.tokenizer, self._variables = run.config, run.tokenizer, run.variables
         self.language = language or "".join(self.tokenizer.languages[:1])
         self.image_size, self.batch_size = config["data"]["image_size"], batch_size
-        section = {**config["model"], "encoder": dict(config["model"]["encoder"])}
-        section["encoder"].pop("weights", None)  # the checkpoint holds what was made of them
-        lora = section.pop("lora", None)
-        made = maker("models", section, vocab_size=len(self.tokenizer))
-        model = functional(lambda rngs: made(rngs=rngs))
-        options = dict(beam=self.beam, length_penalty=penalty)
+        options = {"beam": 3, "length": config["data"]["max_len"]}
+        options |= {k: v for k, v in config.get("task", {}).items() if k == "length"}
+        options |= {**config.get("final", {}), **search}
+        options = search_options.ready(options, self.tokenizer, self.language)
         options |= dict(bos=self.tokenizer.bos(self.language), unsaid=self.tokenizer.unsaid)
-        options["length"] = config.get("task", {}).get("length", config["data"]["max_len"])
-        self._decode = jax.jit(functools.partial(caption, model, **options))
-        self._variables = load_variables(workdir, checkpoint)
-        if lora:  # served as plain weights
-            self._variables = merge(self._variables, alpha=lora.get("alpha", 16.0))
+        if options.pop("consensus", False):
+            raise ValueError("consensus=true weighs words by the training captions: evaluators.run")
+        seed = options.pop("seed", 0)
+        if options.get("mode") == "sample":
+            options["key"] = jax.random.key(seed)
+
+        def decode(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+            out = caption(run.model, variables, images, **options)
+            return out["tokens"], out["logprob"]  # without the attention, which then costs nothing
+
+        self._decode = jax.jit(decode)
 
     def __call__(self, pixels: np.ndarray) -> list[tuple[str, float]]:
         """uint8 [n, H, W, 3] of the run's image size -> n captions with log-probabilities."""
+        return [first for first, *_ in self.n_best(pixels)]
+
+    def n_best(self, pixels: np.ndarray) -> list[list[tuple[str, float]]]:
+        """uint8 [n, H, W, 3] of the run's image size -> n lists of (caption, log-probability).
+
+        As many as the beam is wide, best first; fewer where the search found fewer.
+        """
         found = []
+        text = functools.partial(self.tokenizer.decode, language=self.language)
         for start in range(0, len(pixels), self.batch_size):
             batch = pixels[start : start + self.batch_size]
             padding = [(0, self.batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
             out = jax.device_get(self._decode(self._variables, np.pad(batch, padding)))
-            best = zip(out["tokens"][:, 0].tolist(), out["logprob"][:, 0].tolist(), strict=True)
-            text = functools.partial(self.tokenizer.decode, language=self.language)
-            found += [(text(ids), logprob) for ids, logprob in best][: len(batch)]
+            for rows in list(zip(*(x.tolist() for x in out), strict=True))[: len(batch)]:
+                some = [(text(ids), p) for ids, p in zip(*rows, strict=True) if p > -math.inf]
+                found.append(some or [("", -math.inf)])
         return found
 
     def files(self, paths: Sequence[str]) -> Iterator[Said]:
@@ -133,9 +108,9 @@ class Photographs:
                 except ValueError as error:
                     said[i] = Said(path, error=str(error))
             if good:
-                answers = self(np.stack(list(good.values())))
-                for i, (text, logprob) in zip(good, answers, strict=True):
-                    said[i] = Said(block[i], text, logprob)
+                answers = self.n_best(np.stack(list(good.values())))
+                for i, (first, *others) in zip(good, answers, strict=True):
+                    said[i] = Said(block[i], *first, others=tuple(others))
             yield from (said[i] for i in range(len(block)))
 
     def _load(self, path: str) -> np.ndarray:
@@ -153,6 +128,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workdir", required=True, help="folder of a trained run")
     parser.add_argument("--beam", type=int, help="hypotheses per image, 1 = greedy (the run's)")
     parser.add_argument("--length_penalty", type=float, help="0 favours short captions (the run's)")
+    search_options.add_flag(parser)
+    parser.add_argument(
+        "--ensemble", default="", metavar="RUN,...", help="further runs to average words with"
+    )
+    parser.add_argument("--n_best", type=int, default=1, help="captions per image, <= beam (1)")
     parser.add_argument("--language", default="", help="of the captions (the run's first)")
     parser.add_argument("--checkpoint", default="best", help="best | latest | STEP (best)")
     parser.add_argument("--json", action="store_true", help="one JSON list instead of lines")
@@ -167,18 +147,34 @@ def _keep_compiled() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+def _n_best(said: Said, n: int) -> list[tuple[str, float]]:
+    return [(said.caption, said.logprob), *said.others][:n]
+
+
+def _row(said: Said, n: int) -> dict[str, Any]:
+    """What --json prints of one file; `others` only where more than one caption is asked for."""
+    if said.error:
+        return {"image": said.file, "error": said.error}
+    first, *others = (
+        {"caption": text, "logprob": round(logprob, 4)} for text, logprob in _n_best(said, n)
+    )
+    return {"image": said.file, **first} | ({"others": others} if others else {})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0; 1 when an image was bad; 2 when the run cannot be used."""
     flags = _parse(arguments)
     _keep_compiled()
+    given = {k: getattr(flags, k) for k in ("beam", "length_penalty")}
     try:
+        search = search_options.parse(flags.decode)
         run = Photographs(
             flags.workdir,
             checkpoint=flags.checkpoint,
-            beam=flags.beam,
-            length_penalty=flags.length_penalty,
+            ensemble=flags.ensemble.split(",") if flags.ensemble else (),
             language=flags.language,
             batch_size=min(8, len(flags.images)),
+            **search | {k: v for k, v in given.items() if v is not None},
         )
     except (ValueError, OSError) as error:
         print(f"serving.caption: {error}", file=sys.stderr)
@@ -189,15 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if one.error:
             print(f"serving.caption: {one.error}", file=sys.stderr)
         elif not flags.json:
-            print(f"{one.file}: {one.caption}", flush=True)
+            for text, _ in _n_best(one, flags.n_best):
+                print(f"{one.file}: {text}", flush=True)
     if flags.json:
-        rows = [
-            {"image": s.file, "error": s.error}
-            if s.error
-            else {"image": s.file, "caption": s.caption, "logprob": round(s.logprob, 4)}
-            for s in said
-        ]
-        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        print(json.dumps([_row(s, flags.n_best) for s in said], ensure_ascii=False, indent=2))
     return 1 if any(s.error for s in said) else 0
 
 

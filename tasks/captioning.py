@@ -6,6 +6,7 @@ Any model with the captioner's interface fits: images (or features) and tokens i
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ from models.captioner import caption
 from models.decoding import PAD
 from models.functional import Model, digest, flatten
 from models.layers import subkey
+from models.relevance import explain
+from rewards import cider
 from tasks import likelihood
 from tasks.base import Aux, Batch, Task, Tree, merge, partition
 
@@ -58,6 +61,7 @@ class Captioning(Task):
         self.doubly_stochastic = doubly_stochastic
         self.token_dropout, self.unlikelihood = token_dropout, unlikelihood
         self.train_stats = train_stats
+        self._said: Callable[[], list] | None = None  # training captions as ids, once attached
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         variables = self.model.init(key)
@@ -114,14 +118,25 @@ class Captioning(Task):
             metrics["attention_penalty"] = (penalty, real.sum().astype(jnp.float32))
         return total, Aux(count, metrics)
 
+    def _agreement(self) -> Callable[[jax.Array], jax.Array]:
+        """CIDEr-D between captions, weighed by the training captions."""
+        if not self._said:
+            raise ValueError("consensus=true needs training captions: attach the data first.")
+        return partial(cider.agreement, cider.table(self._said()))
+
     def attach(self, data: Any, variables: Tree) -> None:
         """With `data.cached_views`, frozen layers run once and batches carry their features."""
+        words = data.tokenizer
+        self._said = lambda: [
+            [words.encode(text, language) for text in texts]
+            for language in words.languages or ("",)
+            for texts in data.references("train", language).values()
+        ]
         if not data.cached_views:
             return
-        below = self.model.apply(variables, method="below")
-        made_of = {k: partition(v, (below,))[1] for k, v in variables.items()}
-        trained = flatten(partition(made_of["params"], self.frozen)[0])
+        trained = flatten(partition(_made_of(self.model, variables)["params"], self.frozen)[0])
         if trained:
+            below = self.model.apply(variables, method="below")
             raise ValueError(
                 f"data.cached_views > 0 keeps what the encoder's layers {below} compute, but "
                 f"{len(trained)} of their parameters are trained, first {min(trained)}; set "
@@ -133,15 +148,21 @@ class Captioning(Task):
         shape = jax.eval_shape(features, variables, image).shape[1:]
         data.cache_features(
             lambda images: np.asarray(features(variables, images), np.float16),
-            f"{digest({k: v.get('encoder', {}) for k, v in made_of.items()})} {shape}",
+            f"{features_name(self.model, variables)} {shape}",
             progress=_tell,
         )
 
     def predictors(self) -> dict[str, Callable]:
-        def decode(variables: Tree, batch: Batch, **options: Any) -> dict[str, jax.Array]:
-            return caption(
-                self.model, variables, inputs_of(batch), **{"length": self.length} | options
-            )
+        def decode(
+            variables: Tree, batch: Batch, *, seed: int = 0, consensus: bool = False, **options: Any
+        ) -> dict[str, jax.Array]:
+            options = {"length": self.length} | options
+            if options.get("mode") == "sample":  # a key for each image, whatever batch it is in
+                index = batch.get("index", np.arange(len(inputs_of(batch))))
+                options["key"] = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(index)
+            if consensus:
+                options["similarity"] = self._agreement()
+            return caption(self.model, variables, inputs_of(batch), **options)
 
         def encode(variables: Tree, images: jax.Array) -> jax.Array:
             return self.model.apply(variables, images, method="encode")
@@ -149,7 +170,31 @@ class Captioning(Task):
         def features(variables: Tree, images: jax.Array) -> jax.Array:
             return self.model.apply(variables, images, method="features")
 
-        return {"decode": decode, "encode": encode, "features": features}
+        def explanation(variables: Tree, batch: Batch, **options: Any) -> jax.Array:
+            return explain(self.model, variables, inputs_of(batch), batch["tokens"], **options)
+
+        def maps(variables: Tree) -> tuple[str, ...]:
+            return self.model.apply(variables, method="maps")
+
+        return {
+            "decode": decode,
+            "encode": encode,
+            "features": features,
+            "explain": explanation,
+            "maps": maps,
+        }
+
+
+def features_name(model: Model, variables: Tree) -> str:
+    """A name of weights and settings of the encoder: equal names, equal `features`."""
+    made_of = {k: v.get("encoder", {}) for k, v in _made_of(model, variables).items()}
+    recipe = model.apply(variables, method="recipe").encode()
+    return digest(made_of | {"recipe": np.frombuffer(recipe, np.uint8)})
+
+
+def _made_of(model: Model, variables: Tree) -> dict[str, Tree]:
+    below = model.apply(variables, method="below")
+    return {k: partition(v, (below,))[1] for k, v in variables.items()}
 
 
 def inputs_of(batch: Batch) -> jax.Array:

@@ -24,13 +24,13 @@ MAY = {
     "evaluators": ({"evaluators", "metrics", "data", "training.sharding"}, {"flax", "optax"}),
     "training": ({"training"}, {"flax", "PIL", "grain"}),
     "serving": (
-        {"serving", "models", "metrics", "data.tokenizer", "data.images"}
+        {"serving", "models", "metrics", "data.tokenizer", "data.images", "data.search_options"}
         | {"training.checkpoint", "training.build"},
         {"optax"},
     ),
 }
 # Command lines: they rebuild a run, so they stand at the door beside train.py.
-ENTRY_POINTS = {"evaluators/run.py", "training/compile.py"}
+ENTRY_POINTS = {"evaluators/run.py", "evaluators/look.py", "training/compile.py"}
 NOWHERE = {"tensorflow", "torch", "clu", "pycocoevalcap"}
 
 

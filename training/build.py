@@ -132,7 +132,7 @@ def find_class(folder: str, name: str, where: str) -> type:
 
 def check(fn: Callable, values: dict[str, Any], where: str) -> dict[str, Any]:
     """Values whose names and types fit `fn`; lists become tuples (and back) where annotated."""
-    parameters = _signature(fn).parameters
+    parameters = _parameters(fn)
     names = [n for n in parameters if n != "self"]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = _hints(fn)
@@ -188,7 +188,7 @@ def _fit(value: Any, hint: Any) -> tuple[bool, Any]:
 def _check_required(fn: Callable, given: Mapping, where: str) -> None:
     missing = [
         name
-        for name, p in _signature(fn).parameters.items()
+        for name, p in _parameters(fn).items()
         if p.default is p.empty
         and name != "self"
         and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
@@ -198,9 +198,27 @@ def _check_required(fn: Callable, given: Mapping, where: str) -> None:
         raise ConfigError(f"{where}: missing {', '.join(missing)} (required by {_origin(fn)}).")
 
 
-def _signature(fn: Callable) -> inspect.Signature:
-    """Of a class, its constructor's: a metaclass (Flax's) may hide it behind *args, **kwargs."""
-    return inspect.signature(fn.__init__ if inspect.isclass(fn) else fn)
+def _makers(fn: Callable) -> list[Callable]:
+    """The function itself, or a class's constructor and those it hands its **keywords on to."""
+    if not inspect.isclass(fn):
+        return [fn]
+    found = []
+    for cls in fn.__mro__[:-1]:
+        if "__init__" in vars(cls):
+            found.append(cls.__init__)
+            own = inspect.signature(cls.__init__).parameters.values()
+            if all(p.kind is not p.VAR_KEYWORD for p in own):
+                break
+    return found
+
+
+def _parameters(fn: Callable) -> dict[str, inspect.Parameter]:
+    """What a call takes; a class's are its constructors', which a metaclass (Flax's) may hide."""
+    found: dict[str, inspect.Parameter] = {}
+    for one in _makers(fn):
+        found = {k: p for k, p in found.items() if p.kind is not p.VAR_KEYWORD}
+        found = {**inspect.signature(one).parameters, **found}
+    return found
 
 
 def _plain(section: Any) -> dict[str, Any]:
@@ -209,7 +227,7 @@ def _plain(section: Any) -> dict[str, Any]:
 
 def _hints(fn: Callable) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(fn.__init__ if inspect.isclass(fn) else fn)
+        return {k: v for f in _makers(fn)[::-1] for k, v in typing.get_type_hints(f).items()}
     except NameError:  # a name imported only for type checkers: judge by the defaults instead
         return {}
 

@@ -1,4 +1,4 @@
-"""Karpathy's splits, COCO's annotations and tables of captions: read as published, bad lines named."""
+"""Karpathy's splits, COCO's annotations and tables: read as published, bad lines named."""
 
 import json
 import zipfile
@@ -61,7 +61,7 @@ def test_karpathys_flickr_has_file_names_for_ids(tmp_path):
     [
         (record("1.jpg", "tarin", "a dog"), r'has the split "tarin"; use one of train, restval'),
         (record("1.jpg", "train"), r'has no "sentences" for "1.jpg"'),
-        (record("1.jpg", "train", "a dog", " "), r'a sentence without "raw" text for "1.jpg"'),
+        (record("1.jpg", "train", "a dog", " "), r'has a sentence without "raw" text for "1.jpg"'),
         (record("9.jpg", "train", "a dog"), r'names the image "9.jpg", which is absent in'),
         ({"split": "train"}, r'has no "filename"'),
     ],
@@ -194,9 +194,7 @@ def test_bad_lines_of_a_table(tmp_path, line, message):
 
 def test_tables_that_are_none(tmp_path):
     for text in ("a dog,1.jpg\n", ""):
-        with pytest.raises(
-            ValueError, match=r"my.csv:1 names the columns .*there must be an image"
-        ):
+        with pytest.raises(ValueError, match=r"my.csv:1 names the columns .*must be an image"):
             csv_captions.read(table(tmp_path, text))
     with pytest.raises(ValueError, match="is a folder"):
         csv_captions.read(str(tmp_path))

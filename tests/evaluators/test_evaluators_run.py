@@ -11,6 +11,7 @@ from rich.console import Console
 from evaluators import run
 from evaluators.captions import Captions
 from evaluators.summary import print_scores
+from metrics.files import read_several
 
 
 @pytest.fixture
@@ -48,6 +49,15 @@ def test_writes_coco_results_and_prints_the_table(restored, tmp_path, capsys, ca
     for part in ("ROUGE-L", "distinct-1", "step 40, beam 2", "random", "human", "6 captions"):
         assert part in said
     assert "BLEU-4" not in said and "nearest" not in said
+
+
+def test_all_captions_of_a_beam_are_written_for_diversity(restored, tmp_path, capsys, captions):
+    out = tmp_path / "all.json"
+    assert run.main(["--workdir=w", "--limit=6", "--beam=3", "--all", f"--out={out}"]) == 0
+    assert f"{out}: 18 captions" in capsys.readouterr().out
+    found = read_several(str(out))
+    assert list(found) == [f"dev_{i}.jpg" for i in range(6)]
+    assert found["dev_1.jpg"] == [captions[1]] * 3
 
 
 def test_a_split_without_references_gets_captions(restored, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """report.html: complete, self-contained, safe against what captions may contain, honest maps."""
 
-import base64
 import html.parser
 import io
 import itertools
@@ -10,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluators import curves, report
+from evaluators import curves, maps, report
 from evaluators.baselines import HUMAN, NEIGHBOUR, RANDOM
 from evaluators.captions import Captions, Example
+from metrics.slices import OBJECT, TRUTH, Slice
 
 SCORES = [
     ("dev: beam 3", {"BLEU-4": 0.2, "CIDEr-D": 0.48}),
@@ -110,21 +110,20 @@ def test_a_run_with_nothing_yet_still_has_a_page(tmp_path):
     assert "(empty)" in page.text and "svg" not in page.tags and "table" not in page.tags
 
 
-def opacity(uri):
-    picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGBA")
-    return np.asarray(picture)
+def opacity(looked):
+    return np.asarray(Image.open(io.BytesIO(maps.png(maps.heat(looked)))).convert("RGBA"))
 
 
 def test_heat_lights_the_patch_and_darkens_the_rest():
     looked = np.full((7, 7), 0.005)
     looked[1, 5] = 1 - looked.sum()
-    pixels = opacity(report.heat(looked))
+    pixels = opacity(looked)
     side = len(pixels)
     peak = pixels[int(1.5 / 7 * side), int(5.5 / 7 * side)]
     far = pixels[-2, 1]
     assert peak[0] > 200 and peak[2] < 120  # amber
     assert far[3] > 130 and far[:3].max() < 60  # dark glass
-    flat = opacity(report.heat(np.full((7, 7), 1 / 49)))
+    flat = opacity(np.full((7, 7), 1 / 49))
     assert np.ptp(flat[..., 3].astype(int)) == 0 and flat[0, 0, 0] < 100  # looked nowhere: no glow
 
 
@@ -132,7 +131,7 @@ def test_heat_lights_the_patch_and_darkens_the_rest():
     "patches, ratio, want", [(49, 1, (7, 7)), (12, 4 / 3, (3, 4)), (8, 0.5, (4, 2))]
 )
 def test_grid_shape(patches, ratio, want):
-    assert report.grid_shape(patches, ratio) == want
+    assert maps.grid_shape(patches, ratio) == want
 
 
 def test_best_is_bold_among_models_of_its_split_only():
@@ -186,13 +185,38 @@ def test_smoothing_keeps_straight_lines_straight():
     assert np.allclose(curves._smooth(line), line)
 
 
+def test_slices_stand_in_two_tables_with_bars_to_the_columns_best(tmp_path):
+    parts = [Slice("", "all", 900, {"BLEU-4": 0.2, "CIDEr-D": 0.5, "BLEU-1": 0.6})]
+    parts += [Slice(TRUTH, "≤ 9 words", 400, {"BLEU-4": 0.1, "CIDEr-D": 1.0})]
+    parts += [Slice(OBJECT, "dog", 1234, {"BLEU-4": 0.4, "CIDEr-D": 0.7})]
+    table = report.slice_table(parts)
+    assert table["columns"] == ["BLEU-4", "CIDEr-D"]
+    assert [list(kinds) for kinds in table["tables"]] == [["", TRUTH], [OBJECT]]
+    [dog] = table["tables"][1][OBJECT]
+    assert [c["share"] for c in dog["cells"]] == [100, 70] and dog["images"] == "1,234"
+    page, _ = write(tmp_path, parts=parts)
+    assert page.tags.count("table") == 3 and "references say" in page.text
+    alone, _ = write(tmp_path, parts=parts[:1])  # all images: the score table says it already
+    assert alone.tags.count("table") == 1
+
+
+def test_the_error_gallery_says_what_went_wrong_and_how_often(tmp_path):
+    worst = [example("a dog dog", tags=("repeats: dog", "<b>"))]
+    page, _ = write(tmp_path, worst=worst, habits={"repeats": 0.125})
+    assert page.classes.count("tag") == 2 and "<b>" in page.text and "b" in page.tags
+    assert "12.5 %" in page.text and "the same words twice" in page.text
+
+
 def test_report_of_a_run(tmp_path, data, variables, make_predict):
     evaluator = Captions(make_predict(), data, batch_size=4)
     values = evaluator.run(variables)
+    evaluator.decoded.captions["dev_3.jpg"] = "a blue hat hat"  # said after the scores were taken
     path = report.report_of(
         tmp_path / "r.html", evaluator, title="x", facts={}, history=[], scores=[("dev: m", values)]
     )
     page = Page(path.read_text("utf-8"))
+    assert "too short" in page.text or "repeats" in page.text
+    assert len(list((tmp_path / "attention").iterdir())) == 13
     assert page.classes.count("example") == 13
     assert "Best by CIDEr-D" in page.text and "Worst by CIDEr-D" in page.text
     assert "tok:ptb" in page.text

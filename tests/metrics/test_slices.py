@@ -7,7 +7,7 @@ import pytest
 
 from metrics.__main__ import main
 from metrics.score import score
-from metrics.slices import KINDS, by_word, nouns, slices, thirds
+from metrics.slices import CAPTION, OBJECT, TRUTH, by_word, nouns, slices, thirds
 
 REFERENCES = {
     i: [f"a big {noun} runs on the grass", f"two {noun}s near a {noun} {'outside ' * (i % 4)}"]
@@ -27,28 +27,28 @@ def test_a_slice_is_the_score_of_its_images():
     for name, value in found["", "all"].scores.items():
         assert value == pytest.approx(scores.corpus[name])
     dogs = [i for i in RESULTS if "dog" in REFERENCES[i][0]]
-    part = found[KINDS[2], "dog"]
+    part = found[OBJECT, "dog"]
     alone = score({i: RESULTS[i] for i in dogs}, REFERENCES, metrics=("bleu",)).corpus
     assert part.images == 20 and part.scores["BLEU-4"] == pytest.approx(alone["BLEU-4"])
     assert part.scores["CIDEr-D"] == pytest.approx(scores.per_image["CIDEr-D"][dogs].mean())
-    assert part.scores["CIDEr-D"] > found[KINDS[2], "cat"].scores["CIDEr-D"]
+    assert part.scores["CIDEr-D"] > found[OBJECT, "cat"].scores["CIDEr-D"]
 
 
 def test_thin_slices_are_left_out():
-    assert {name for kind, name in made(least=15)[0] if kind == KINDS[2]} == {
+    assert {name for kind, name in made(least=15)[0] if kind == OBJECT} == {
         "dog",
         "dogs",
         "grass",
     }
     assert list(made(least=99)[0]) == [("", "all")]
-    assert len([1 for kind, _ in made(least=1, words=2)[0] if kind == KINDS[2]]) == 2
+    assert len([1 for kind, _ in made(least=1, words=2)[0] if kind == OBJECT]) == 2
 
 
 def test_length_slices_share_out_all_images():
     found, _ = made(least=1)
-    for kind in KINDS[:2]:
+    for kind in (TRUTH, CAPTION):
         assert sum(s.images for key, s in found.items() if key[0] == kind) == 40
-    names = [name for kind, name in found if kind == KINDS[1]]
+    names = [name for kind, name in found if kind == CAPTION]
     assert names == ["≤ 3 words", "4 words", "≥ 5 words"]
 
 
@@ -93,7 +93,7 @@ def test_chinese_has_lengths_only():
     references = {i: ["一只狗在草地上跑" + "快" * i] for i in range(3)}
     scores = score(results, references, tokenizer="characters")
     kinds = {s.kind for s in slices(scores, results, references, tokenizer="characters", least=1)}
-    assert kinds == {"", KINDS[0], KINDS[1]}
+    assert kinds == {"", TRUTH, CAPTION}
 
 
 def test_the_command(tmp_path, capsys):

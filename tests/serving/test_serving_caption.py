@@ -127,7 +127,7 @@ def test_json(run, photos, capsys):
         (["--workdir=nowhere"], "nowhere/config.json cannot be read"),
         (["--workdir={}", "--checkpoint=9"], "no step 9"),
         (["--workdir={}", "--checkpoint=newest"], "use best, latest or a step"),
-        (["--workdir={}", "--beam=0"], "--beam=0"),
+        (["--workdir={}", "--beam=0"], "beam=0: it is the number of hypotheses"),
     ],
 )
 def test_an_unusable_run_is_one_sentence(run, photos, capsys, flags, said):

@@ -1,0 +1,16 @@
+"""Up-Down (Anderson et al. 2018) on Flickr8k: tuned MobileNetV2 → top-down attention LSTM.
+
+    python train.py --config=configs/captioning_flickr8k_updown.py --config.data.path=DIR \
+        --config.model.encoder.weights=mobilenet_v2.npz --workdir=runs/f8k-updown
+"""
+
+from configs import captioning_flickr8k_tuned
+from configs.common import finish
+
+
+def get_config(arg: str = ""):
+    c = captioning_flickr8k_tuned.get_config().unlock()
+    c.model.decoder = dict(
+        type="updown", width=384, attention_width=256, dropout=0.5, grid_dropout=0.2
+    )
+    return finish(c, arg)
