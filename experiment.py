@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from data.tokenizer import Tokenizer
 from models import lora, pretrained
-from models.ensemble import Ensemble
+from models.ensemble import Ensemble, check_member
 from models.functional import functional
 from serving.trained_run import trained
 from training import build as sections
@@ -184,13 +184,9 @@ def restore_ensemble(
     members, everything = [b.task.model], [variables]
     for workdir in workdirs[1:]:
         c = read_config(workdir)
-        if Tokenizer.load(f"{workdir}/vocabulary.json").hash != b.data.tokenizer.hash:
-            raise ValueError(f"--ensemble={workdir}: its vocabulary is not that of {workdirs[0]}.")
+        pair = Tokenizer.load(f"{workdir}/vocabulary.json").hash, b.data.tokenizer.hash
         sizes = c["data"]["image_size"], b.data.image_size
-        if sizes[0] != sizes[1]:
-            raise ValueError(
-                f"--ensemble={workdir}: data.image_size={sizes[0]}, but {workdirs[0]}'s is {sizes[1]}."
-            )
+        check_member(workdir, workdirs[0], vocabularies=pair, image_sizes=sizes)
         other, variables, _ = restore(workdir, data=b.data)
         members.append(other.task.model)
         everything.append(variables)

@@ -1,4 +1,4 @@
-"""Each lowering of models/layers.py's `conv` at the shapes of ResNet-50 and ViT: forward, backward.
+"""Each lowering of models/layers.py's `conv` at the shapes of ResNet-50: forward, backward.
 
     python -m benchmarks.convolutions --batch=8
 
@@ -22,10 +22,14 @@ SHAPES = [
     ("stage 3 first", 28, 256, 256, 3, 2, 1),
     ("stage 3", 14, 256, 256, 3, 1, 1),
     ("stage 4", 7, 512, 512, 3, 1, 1),
-    ("1x1 wide", 56, 64, 256, 1, 1, 0),
-    ("1x1 deep", 7, 2048, 512, 1, 1, 0),
+    ("stage 1 1x1", 56, 64, 256, 1, 1, 0),
+    ("stage 1 1x1", 56, 256, 64, 1, 1, 0),
+    ("stage 2 1x1", 28, 128, 512, 1, 1, 0),
+    ("stage 2 1x1", 28, 512, 128, 1, 1, 0),
+    ("stage 3 1x1", 14, 256, 1024, 1, 1, 0),
+    ("stage 3 1x1", 14, 1024, 256, 1, 1, 0),
+    ("stage 4 1x1", 7, 2048, 512, 1, 1, 0),
     ("1x1 stride", 56, 256, 512, 1, 2, 0),
-    ("patches", 224, 3, 384, 16, 16, 0),
 ]
 
 
@@ -50,7 +54,7 @@ def measure(batch: int, names: list[str], only: str) -> None:
         kernel = jax.random.normal(jax.random.key(1), (size, size, inputs, outputs))
         row = f"{title:14s}"
         for name in names:
-            if (name == "dot") != (size == 1) and name != "conv":
+            if name == "dot" and size > 1:
                 continue
 
             def run(x, kernel, name=name, stride=stride, padding=padding):
@@ -73,7 +77,7 @@ def measure(batch: int, names: list[str], only: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--lowerings", nargs="+", default=["conv", "im2col", "dot"])
+    parser.add_argument("--lowerings", nargs="+", default=["conv", "rows", "im2col", "dot"])
     parser.add_argument("--only", default="", help="part of a shape's name")
     args = parser.parse_args()
     measure(args.batch, args.lowerings, args.only)

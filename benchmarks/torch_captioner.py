@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch_models import ResNet50, Transformer, ViT
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2))
 STAGES += ((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -124,14 +125,20 @@ class AttentionLSTM(nn.Module):
         )
 
 
-def main(path, dropout, threads):
+ENCODERS = {"mobilenet_v2": MobileNetV2, "resnet": ResNet50, "vit": ViT}
+DECODERS = {"attention_lstm": AttentionLSTM, "transformer": Transformer}
+
+
+def main(path, dropout, threads, encoder, decoder):
     torch.set_num_threads(threads)
     data = dict(np.load(path))
     part = lambda name: {k.split(name)[1]: v for k, v in data.items() if name in k}  # noqa: E731
-    encoder = MobileNetV2(part("/encoder/")) if any("/encoder/" in k for k in data) else None
-    decoder = AttentionLSTM(part("/decoder/"), dropout)
+    encoded = any("/encoder/" in k for k in data)
+    encoder = ENCODERS[encoder](part("/encoder/")) if encoded else None
+    decoder = DECODERS[decoder](part("/decoder/"), dropout)
     inputs, tokens = torch.tensor(data["inputs"]), torch.tensor(data["tokens"]).long()
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-3, weight_decay=0.01)
+    parameters = [p for m in (encoder, decoder) if m for p in m.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
 
     def loss():
         grid = encoder(inputs) if encoder else inputs.float()
@@ -143,15 +150,15 @@ def main(path, dropout, threads):
         optimizer.zero_grad(set_to_none=True)
         value = loss()
         value.backward()
-        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         return value
 
     decoder.eval()
     value = loss()
     value.backward()
-    norm = torch.sqrt(sum((p.grad**2).sum() for p in decoder.parameters()))
-    print(json.dumps(dict(loss=float(value), grad_norm=float(norm))), flush=True)
+    norm = torch.sqrt(sum((p.grad**2).sum() for p in parameters if p.grad is not None))
+    print(json.dumps(dict(loss=value.item(), grad_norm=norm.item())), flush=True)
     decoder.train()
     for line in sys.stdin:
         start = time.perf_counter()
@@ -161,4 +168,4 @@ def main(path, dropout, threads):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

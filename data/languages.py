@@ -33,8 +33,10 @@ def balanced(sampling: str) -> bool:
     return sampling == "balanced"
 
 
-def read(read_one: Callable[..., Source], path: str, *, on_error: str, languages: Sequence[str]):
-    """The source in one language as it is, or in several joined by image id -> Source.
+def read(
+    read_one: Callable[..., Source], path: str, *, on_error: str, languages: Sequence[str]
+) -> Source:
+    """The source in one language as it is, or in several, joined by image id.
 
     An image stays when any language describes it. Raises ValueError naming data.language when a
     language has no captions to train on; what `read_one` raises besides.

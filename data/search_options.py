@@ -92,9 +92,9 @@ def ready(options: Mapping[str, Any], tokenizer: Tokenizer, language: str = "") 
         if name in PHRASES:
             found[name] = tuple(_ids(name, text, tokenizer, language) for text in _phrases(value))
             continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not isinstance(value, type(default)) and not (number and isinstance(default, float)):
-            raise ValueError(f"{name}={value!r}: it is a {type(default).__name__}.")
+        kinds = (int, float) if isinstance(default, float) else (type(default),)
+        if type(value) not in kinds:
+            raise ValueError(f"{name}={value!r}: it is of the type {kinds[-1].__name__}.")
         found[name] = value
     for phrase in set(found.get("forced", ())) & set(found.get("banned", ())):
         said = tokenizer.decode(phrase, language)

@@ -36,6 +36,8 @@ def run(flags: argparse.Namespace, overrides: dict[str, str]) -> list[pathlib.Pa
     """Captions, explains and draws. Raises ValueError or OSError in a sentence."""
     if flags.n < 1:
         raise ValueError(f"--n={flags.n}: how many images to look at, 1 or more.")
+    if flags.ensemble:
+        raise ValueError("--ensemble: maps are of one run's decoder; look at each run by itself.")
     first = flags.which == "first"
     flags.limit = flags.limit or (flags.n if first else 0)
     built, variables, step = restored(flags, overrides)

@@ -129,4 +129,4 @@ def _closes(following: str) -> bool:
     if following == "and":  # "a black and white dog" is one phrase
         return False
     closed = following in _OUTSIDE or following in _BEFORE
-    return closed or following.endswith(("ing", "ed"))
+    return closed or (following.endswith(("ing", "ed")) and following != "red")

@@ -86,6 +86,15 @@ class Ensemble:
         return {part: value for part, value in joined.items() if part != "cache" or any(value)}
 
 
+def check_member(run: Any, first: Any, *, vocabularies: tuple, image_sizes: tuple) -> None:
+    """Pairs of a further run's and the first one's; ValueError where they differ."""
+    if vocabularies[0] != vocabularies[1]:
+        raise ValueError(f"--ensemble={run}: its vocabulary is not that of {first}.")
+    own, wanted = image_sizes
+    if own != wanted:
+        raise ValueError(f"--ensemble={run}: data.image_size={own}, but {first}'s is {wanted}.")
+
+
 def _mean(looks: Sequence[jax.Array | None]) -> jax.Array | None:
     """Where the members looked on average; the first one alone if their grids differ."""
     if any(x is None or x.shape != looks[0].shape for x in looks):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-Padding = str | int
+from models.convolution import Padding, conv
 
 
 class Encoded(NamedTuple):
@@ -27,71 +27,6 @@ class Encoded(NamedTuple):
 
     grid: jax.Array
     pooled: jax.Array
-
-
-def conv(
-    x: jax.Array,
-    kernel: jax.Array,
-    *,
-    stride: int = 1,
-    padding: Padding = "SAME",
-    groups: int = 1,
-    lowering: str = "auto",
-) -> jax.Array:
-    """x [B, H, W, C], kernel [kh, kw, C/groups, C'] -> [B, H', W', C'].
-
-    padding: "SAME" as TensorFlow pads (the odd pixel below and right) or an integer for all sides
-    as PyTorch pads. lowering: "auto" picks what was fastest on CPU and no slower elsewhere;
-    "conv", "dot", "shift" and "im2col" force one, the last for kernels that differ per vmap row
-    (meta-learning), where a stock convolution is 8-10 times slower.
-    """
-    if lowering == "auto":
-        lowering = _pick(x, kernel, groups)
-    if lowering == "dot":
-        x = x[:, ::stride, ::stride]
-        return x @ kernel[0, 0]
-    if lowering == "conv":
-        pads = padding if padding == "SAME" else [(padding, padding)] * 2
-        layout = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), pads, dimension_numbers=layout, feature_group_count=groups
-        )
-    windows = _windows(x, kernel.shape[:2], stride, padding)
-    if lowering == "shift":
-        weights = kernel.reshape(-1, kernel.shape[-1])
-        return sum(window * weight for window, weight in zip(windows, weights, strict=True))
-    if lowering == "im2col":
-        return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
-    raise ValueError(f"unknown convolution lowering {lowering!r}: auto, conv, dot, shift, im2col")
-
-
-def _pick(x: jax.Array, kernel: jax.Array, groups: int) -> str:
-    if kernel.shape[:2] == (1, 1) and groups == 1:
-        return "dot"
-    if groups == x.shape[-1] == kernel.shape[-1]:
-        return "shift"
-    return "conv"
-
-
-def _windows(x: jax.Array, size: tuple[int, int], stride: int, padding: Padding) -> list[jax.Array]:
-    """The kh*kw shifted, strided views of x under a kernel, each [B, H', W', C]."""
-    pads, outs = [], []
-    for length, k in zip(x.shape[1:3], size, strict=True):
-        if padding == "SAME":
-            out = -(-length // stride)
-            total = max((out - 1) * stride + k - length, 0)
-            pads.append((total // 2, total - total // 2))
-        else:
-            out = (length + 2 * padding - k) // stride + 1
-            pads.append((padding, padding))
-        outs.append((out - 1) * stride + 1)
-    # Without the barrier XLA may fold the padding into every window as a per-element branch.
-    x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *pads, (0, 0))))
-    return [
-        x[:, i : i + outs[0] : stride, j : j + outs[1] : stride]
-        for i in range(size[0])
-        for j in range(size[1])
-    ]
 
 
 class BatchNorm(nnx.Module):

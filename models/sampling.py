@@ -33,6 +33,8 @@ def sample(
     """
     if key is None:
         raise ValueError("sampling captions needs a random key")
+    if isinstance(temperature, int | float) and temperature <= 0:
+        raise ValueError(f"temperature={temperature} must be above 0; beam=1 is the limit of 0")
 
     def draw(key: jax.Array, logits: jax.Array, t: jax.Array) -> jax.Array:
         return jax.random.categorical(jax.random.fold_in(key, t), logits)

@@ -21,7 +21,8 @@ from models.torch_files import read_torch
 Arrays = dict[str, np.ndarray]
 # What the readers raise for files that are cut short or overwritten, and for what they refuse.
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError)
-DAMAGE += (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
+DAMAGE += (RuntimeError, MemoryError, SafetensorError, pickle.UnpicklingError)
+DAMAGE += (zipfile.BadZipFile, zlib.error)
 
 
 def read(path: str | Path) -> tuple[Arrays, dict[str, str]]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from data.tokenizer import Tokenizer
-from models.ensemble import Ensemble
+from models.ensemble import Ensemble, check_member
 from models.functional import Model, functional
 from models.lora import merge
 from models.pretrained import split
@@ -43,13 +43,10 @@ def trained(
         return Trained(config, tokenizer, *found[0])
     for other in ensemble:
         theirs = read_config(other)
-        if Tokenizer.load(pathlib.Path(other) / "vocabulary.json").hash != tokenizer.hash:
-            raise ValueError(f"--ensemble={other}: its vocabulary is not that of {workdir}.")
-        sizes = [c["data"]["image_size"] for c in (theirs, config)]
-        if sizes[0] != sizes[1]:
-            raise ValueError(
-                f"--ensemble={other}: data.image_size={sizes[0]}, but {workdir}'s is {sizes[1]}."
-            )
+        words = Tokenizer.load(pathlib.Path(other) / "vocabulary.json")
+        sizes = theirs["data"]["image_size"], config["data"]["image_size"]
+        pair = words.hash, tokenizer.hash
+        check_member(other, workdir, vocabularies=pair, image_sizes=sizes)
         found.append((_model(theirs, len(tokenizer)), _weights(other, "best", theirs)))
     models, variables = zip(*found, strict=True)
     return Trained(config, tokenizer, Ensemble(models), variables)

@@ -23,7 +23,8 @@ class CapPa(Captioning):
     """Captioning whose decoder predicts all words at once for a `fraction` of the images.
 
     There every input is a mask token and nothing hides a position (section 3.1); for the others
-    it predicts word after word, as decoding will. Scores come from the second kind of rows alone.
+    it predicts word after word, as decoding will; `nll` and `word_accuracy` are theirs. Lengths
+    should not vary between batches (data.buckets=()): parallel rows see how many places there are.
     fraction  of the images of a batch; the first ones of every few, so devices share them evenly
     options   those of Captioning
     """

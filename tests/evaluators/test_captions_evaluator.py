@@ -90,3 +90,48 @@ def test_errors_name_what_is_wrong(data, make_predict):
         Captions(make_predict(), data, split="val")
     with pytest.raises(ValueError, match="beam=0"):
         Captions(make_predict(), data, beam=0)
+
+
+def test_decoding_keeps_nothing_on_the_device(data, variables, make_predict):
+    """Ten times the captions, the same live arrays: memory does not grow with a split."""
+    sizes, predict = [], jax.jit(make_predict())
+
+    def watched(variables, batch):
+        sizes.append(sum(x.nbytes for x in jax.live_arrays()))
+        return predict(variables, batch)
+
+    data.sizes = data.sizes | {"dev": 80}
+    decode(watched, variables, data, "dev", 4)
+    assert len(sizes) == 20 and max(sizes[3:]) <= sizes[2]
+
+
+def test_a_prediction_knows_which_images_it_is_given(data, variables, make_predict):
+    """Samples have a key for each image, so the batch carries their index."""
+    seen = []
+
+    def predict(variables, batch, **search):
+        jax.debug.callback(lambda i: seen.extend(i.tolist()), batch["index"])
+        return make_predict()(variables, {"image": batch["image"]})
+
+    Captions(predict, data, batch_size=5).run(variables)
+    jax.effects_barrier()
+    assert sorted(i for i in seen if i >= 0) == list(range(13))
+
+
+def test_words_of_the_search_are_the_vocabularys(data, variables, make_predict):
+    calls = []
+
+    def predict(variables, batch, **search):
+        calls.append(search)
+        return make_predict()(variables, {"image": batch["image"]})
+
+    evaluator = Captions(
+        predict, data, batch_size=13, search={"banned": "red dog", "min_length": 3}
+    )
+    evaluator.run(variables)
+    dog = tuple(data.tokenizer.encode("red dog"))
+    assert calls[0]["banned"] == (dog,) and calls[0]["min_length"] == 3
+    with pytest.raises(ValueError, match="zebra"):
+        evaluator.decoding(forced="zebra")
+    with pytest.raises(ValueError, match="did you mean min_length"):
+        Captions(predict, data, search={"min_lenght": 3})

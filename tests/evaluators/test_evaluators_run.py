@@ -32,6 +32,12 @@ def restored(monkeypatch, data, variables, make_predict):
 
     fake = types.ModuleType("train")
     fake.restore = restore
+
+    def restore_ensemble(workdirs, **kw):
+        asked["members"] = workdirs
+        return restore(workdirs[0], **kw)
+
+    fake.restore_ensemble = restore_ensemble
     monkeypatch.setitem(sys.modules, "train", fake)
     return asked
 
@@ -74,6 +80,8 @@ def test_a_split_without_references_gets_captions(restored, tmp_path, capsys):
         (["--workdir=w", "--split=val"], "no split 'val' in the data, which has train, dev, test"),
         (["--workdir=w", "--beam=0"], "beam=0"),
         (["--workdir=w", "--out=/dev/null/x.json"], "/dev/null"),
+        (["--workdir=w", "--decode", "baem=3"], "did you mean beam?"),
+        (["--workdir=w", "--decode", "forced=zebra"], '"zebra" has a word that is not in'),
     ],
 )
 def test_errors_are_one_sentence(restored, capsys, flags, said):
@@ -96,3 +104,11 @@ def test_wide_score_tables_go_on_in_further_ones():
     said = file.getvalue()
     assert max(map(len, said.splitlines())) <= 80 and all(c in said for c in columns)
     assert said.count("0.500") == 9 and said.count("0.250") == 1 and "signature" in said
+
+
+def test_search_and_further_runs_are_passed_on(restored, capsys):
+    flags = ["--workdir=w", "--ensemble=v,u", "--beam=4", "--decode", "length_penalty=1.5"]
+    evaluator = run.run(*run.parse(flags))
+    assert restored["members"] == ("w", "v", "u") and evaluator.beam == 4
+    said = capsys.readouterr().out
+    assert "beam 4, length_penalty=1.5, with v,u" in said

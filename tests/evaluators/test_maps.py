@@ -122,6 +122,7 @@ def test_look_draws_pngs(evaluator, variables, data, make_predict, monkeypatch, 
     for flags, error in (
         (["--n=0"], "--n=0: how many images"),
         (["--split=test", "--which=best"], "test has no references"),
+        (["--ensemble=v"], "look at each run by itself"),
     ):
         assert look.main(["--workdir=w", f"--out={out}", *flags]) == 2
         assert error in capsys.readouterr().err

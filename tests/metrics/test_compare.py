@@ -120,9 +120,9 @@ def test_a_real_gain_is_found_and_the_seed_decides_all():
 
 def test_a_thousand_samples_of_a_thousand_images_take_under_two_seconds(monkeypatch):
     a, b = scored(7, 1000), scored(8, 1000)
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock: other tests run beside this one
     whole = tests.compare(a, b)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     monkeypatch.setattr(tests, "BLOCK", 64_000)  # in small blocks the draws are the same
     blocks = tests.compare(a, b)
     assert blocks["BLEU-4"].low == pytest.approx(whole["BLEU-4"].low)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import jit
 
 from models.aoa import AoA
 from models.att2in import Att2in
@@ -27,26 +28,23 @@ TR = partial(Transformer, width=16, heads=4, max_length=8)
 LM = partial(PrefixLM, width=16, heads=4, max_length=8, layers=1)
 DECODERS = {
     "attention_lstm": partial(LSTM, embed_width=12, context_width=20, grid_dropout=0.2),
-    "attention_lstm-plain-output": partial(LSTM, deep_output=False),
     "recurrent-show-and-tell": partial(REC, embed_width=12),
     "recurrent-fc": partial(REC, cell="maxout"),
     "recurrent-gru-2-layers": partial(REC, cell="gru", layers=2),
-    "recurrent-rnn-every": partial(REC, cell="rnn", feed="every"),
     "att2in": partial(Att2in, embed_width=12, **LOOK),
     "updown": partial(Updown, embed_width=12, **LOOK),
     "aoa": partial(AoA, width=16, embed_width=12, heads=4, refine_layers=2, dropout=0.1),
     "transformer": partial(TR, layers=1, encoder_layers=1),
-    "transformer-scanned": partial(TR, layers=5, tied=False),
-    "transformer-coca": partial(TR, layers=2, unimodal_layers=1),
+    "transformer-scanned": partial(TR, layers=6, unimodal_layers=1, tied=False),
     "prefix_lm": partial(LM, kv_heads=2),
     "prefix_lm-scanned": partial(LM, layers=5, bidirectional=False, positions="learned"),
     "prefix_lm-clipcap": partial(LM, prefix_length=3, positions="none", tied=False),
 }
-# One of each family: what these share with their relatives is the same code.
-FAMILIES = ["attention_lstm", "recurrent-gru-2-layers", "updown", "transformer", "prefix_lm"]
+# One of each class, and one of each base: what these share with their relatives is the same code.
+CLASSES = ["attention_lstm", "recurrent-gru-2-layers", "att2in", "updown", "aoa"]
+CLASSES += ["transformer", "prefix_lm", "prefix_lm-clipcap"]
+FAMILIES = ["updown", "transformer"]
 GRID = jax.random.normal(jax.random.key(1), (B, S, D))
-# Tiny programs: compiling them well costs more than running them badly.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 TOKENS = jax.random.randint(jax.random.key(2), (B, N, T), 0, V)
 
 
@@ -64,8 +62,7 @@ def gradient(model):
         out = model.apply({"params": params}, GRID, tokens, key=key)
         logprob = jax.nn.log_softmax(out["logits"][:, :, :-1])
         words = jnp.take_along_axis(logprob, tokens[..., 1:, None], -1)
-        text = 1e-3 * (out["text"] ** 2 * jnp.arange(16)).mean() if "text" in out else 0.0
-        return text - words.mean(), out["logits"]
+        return -words.mean(), out["logits"]
 
     return jit(jax.value_and_grad(loss, has_aux=True))
 
@@ -86,6 +83,11 @@ def compiled(name):
 
 @pytest.fixture(params=list(DECODERS))
 def decoder(request):
+    return compiled(request.param)
+
+
+@pytest.fixture(params=CLASSES)
+def trained(request):
     return compiled(request.param)
 
 
@@ -138,29 +140,30 @@ def test_the_image_is_read(decoder):
         np.testing.assert_allclose(turned["attention"][..., ::-1], out["attention"], atol=1e-5)
 
 
-def test_every_parameter_gets_a_gradient_and_dropout_follows_the_key(decoder):
-    params, key = decoder.variables["params"], jax.random.key(5)
-    (_, logits), grads = decoder.grad(params, TOKENS, key)
+def test_every_parameter_gets_a_gradient_and_dropout_follows_the_key(trained):
+    params, key = trained.variables["params"], jax.random.key(5)
+    (_, logits), grads = trained.grad(params, TOKENS, key)
     for name, g in flatten(grads).items():
         assert np.isfinite(g).all(), name
         if not re.search(r"key/bias$", name):  # a constant on every key cancels in the softmax
             assert np.abs(g).max() > 0, name
-    again = decoder.grad(params, TOKENS, key)[0][1]
-    other = decoder.grad(params, TOKENS, jax.random.key(6))[0][1]
+    again = trained.grad(params, TOKENS, key)[0][1]
+    other = trained.grad(params, TOKENS, jax.random.key(6))[0][1]
     np.testing.assert_array_equal(logits, again)
     assert not np.allclose(logits, other)
-    assert not np.allclose(logits, decoder.run(GRID, TOKENS)["logits"])
+    assert not np.allclose(logits, trained.run(GRID, TOKENS)["logits"])
 
 
-def test_sign_descent_learns_captions(decoder):
+def test_sign_descent_learns_captions(trained):
     tokens = jnp.array([[[1, 5, 6, 7, 8, 2]] * 3, [[1, 9, 6, 5, 4, 2]] * 3])
-    params = decoder.variables["params"]
-    for i in range(80):  # no optimizer is needed to show that learning works
-        (loss, _), grads = decoder.grad(params, tokens, jax.random.key(i))
-        rate = np.float32(0.03 * 0.96**i)
+    params = jax.device_get(trained.variables["params"])
+    for i in range(60):  # no optimizer is needed to show that learning works
+        (loss, _), grads = trained.grad(params, tokens, jax.random.key(i))
+        rate = np.float32(0.03 * 0.95**i)
+        grads = jax.device_get(grads)
         params = jax.tree.map(lambda p, g, r=rate: p - r * np.sign(g), params, grads)
     assert loss < 0.7 < np.log(V)
-    words = decoder.run(GRID, tokens, {"params": params})["logits"].argmax(-1)
+    words = trained.run(GRID, tokens, {"params": params})["logits"].argmax(-1)
     np.testing.assert_array_equal(words[:, :, :-1], tokens[:, :, 1:])
 
 
@@ -204,9 +207,8 @@ def test_bfloat16_keeps_float32_parameters_and_logits(family):
     assert after == state  # the same shapes and types: a loop can carry it
 
 
-@pytest.mark.parametrize("name", ["transformer-scanned", "prefix_lm"])
-def test_remat_gives_the_same_gradients(name):
-    plain, model = compiled(name), functional_decoder(DECODERS[name], remat=True)
+def test_remat_gives_the_same_gradients():
+    plain, model = compiled("prefix_lm"), functional_decoder(DECODERS["prefix_lm"], remat=True)
     args = (plain.variables["params"], TOKENS, jax.random.key(0))
     (one, _), a = plain.grad(*args)
     (two, _), b = gradient(model)(*args)

@@ -1,34 +1,25 @@
-"""Decoding against exhaustive search, and sampling against the distribution it claims."""
+"""Greedy, beams and their groups, and sampling against the distribution it claims.
 
-import itertools
+Exhaustive search, under every penalty and rule, is in test_decoding_rules.py.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.constraints import Rules
 from models.decoding import BOS, EOS, PAD, UNK, beam_search, greedy
 from models.sampling import cut, sample
+from tests.toy_language import Language
 
-V, B, HASH = 6, 3, 11
+V, B = 6, 3
 WORDS = (EOS, 4, 5)  # all that may be said with V = 6
 
 
-def language(batch=B, seed=0, sharpness=2.0):
-    """A toy model whose next word depends on the whole history (through a hash in the carry)."""
-    table = sharpness * jax.random.normal(jax.random.key(seed), (batch, HASH, V))
-
-    def start(n):
-        carry = {"hash": jnp.zeros((batch, n, 1), jnp.int32)}
-        return {"memory": {"table": table}, "carry": carry, "position": jnp.int32(0)}
-
-    def step(state, token):
-        code = (state["carry"]["hash"][..., 0] * 3 + token + state["position"]) % HASH
-        logits = jax.vmap(lambda t, c: t[c])(state["memory"]["table"], code)
-        state = {**state, "carry": {"hash": code[..., None]}, "position": state["position"] + 1}
-        return state, logits
-
-    return start, step
+def language(seed=0, sharpness=2.0):
+    toy = Language(B, V, seed, sharpness)
+    return toy.start, toy.step
 
 
 def score_sequence(start, step, image, words):
@@ -40,40 +31,6 @@ def score_sequence(start, step, image, words):
         total += allowed[WORDS.index(word)] - np.log(np.exp(allowed).sum())
         token = jnp.full((B, 1), word)
     return total
-
-
-def everything(length):
-    """Every caption: ended by EOS within `length`, or cut there."""
-    for n in range(length):
-        for body in itertools.product((4, 5), repeat=n):
-            yield (*body, EOS)
-    yield from itertools.product((4, 5), repeat=length)
-
-
-def padded(words, length):
-    return list(words) + [PAD] * (length - len(words))
-
-
-@pytest.mark.parametrize("penalty", [0.0, 0.7, 1.5])
-def test_a_beam_as_wide_as_the_language_is_exhaustive_search(penalty):
-    start, step = language()
-    length, beams = 3, 16  # 1 + 2 + 4 ended captions and 8 cut ones fit into 16 beams
-    found = jax.jit(lambda s: beam_search(step, s, length=length, length_penalty=penalty))(
-        start(beams)
-    )
-    for image in range(B):
-        captions = list(everything(length))
-        logprob = {w: score_sequence(start, step, image, w) for w in captions}
-        best = sorted(captions, key=lambda w: -logprob[w] / len(w) ** penalty)
-        expected = [logprob[w] / len(w) ** penalty for w in best]
-        np.testing.assert_allclose(found["score"][image, :15], expected, atol=1e-4)
-        assert found["tokens"][image, 0].tolist() == padded(best[0], length)
-        for tokens, total in zip(found["tokens"][image], found["logprob"][image], strict=True):
-            words = tuple(t for t in tokens.tolist() if t != PAD)
-            if words:
-                np.testing.assert_allclose(total, logprob[words], atol=1e-4)
-        assert found["score"][image, 15] == -jnp.inf  # there is no sixteenth caption
-        assert found["tokens"][image, 15].tolist() == [PAD] * length
 
 
 def test_one_beam_is_greedy_and_greedy_takes_the_likeliest_word():
@@ -104,13 +61,14 @@ def test_wider_beams_never_find_a_worse_caption_here_and_come_sorted(seed):
 
 def test_images_of_a_batch_do_not_influence_each_other():
     start, step = language()
-    together = beam_search(step, start(4), length=6)
+    search = jax.jit(lambda s: beam_search(step, s, length=6))
+    together = search(start(4))
 
     def alone(image):
         state = start(4)
         memory = jax.tree.map(lambda x: x[image : image + 1], state["memory"])
         carry = jax.tree.map(lambda x: x[image : image + 1], state["carry"])
-        return beam_search(step, {**state, "memory": memory, "carry": carry}, length=6)
+        return search({**state, "memory": memory, "carry": carry})
 
     for image in range(B):
         np.testing.assert_array_equal(alone(image)["tokens"][0], together["tokens"][image])
@@ -144,6 +102,25 @@ def test_cut_keeps_the_right_words():
     assert kept(top_p=0.6) == [1, 3] == kept(top_k=2, top_p=0.9)
     probability = jax.nn.softmax(cut(logits, top_k=2))
     np.testing.assert_allclose(probability[jnp.array([1, 3])], [0.4 / 0.65, 0.25 / 0.65], rtol=1e-5)
+
+
+def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest():
+    logits = jnp.log(jnp.array([0.1, 0.4, 0.05, 0.25, 0.2]))
+    kept = lambda p, **kw: np.flatnonzero(np.isfinite(cut(logits, min_p=p, **kw))).tolist()  # noqa: E731
+    assert kept(0.0) == [0, 1, 2, 3, 4] and kept(0.2) == [0, 1, 3, 4]
+    assert kept(0.49) == [1, 3, 4] and kept(0.6) == [1, 3] and kept(1.0) == [1]
+    assert kept(0.2, top_k=2) == [1, 3]
+
+
+def test_a_key_for_each_image_makes_its_samples_its_own():
+    """Another place in another batch: the same caption."""
+    start, step = language(seed=5, sharpness=0.5)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(B))
+    run = jax.jit(lambda s, k: sample(step, s, k, length=6)["tokens"])
+    together = run(start(4), keys)
+    turned = jax.tree.map(lambda x: x[::-1] if x.ndim else x, start(4))
+    np.testing.assert_array_equal(run(turned, keys[::-1])[::-1], together)
+    assert not np.array_equal(run(start(4), keys[::-1]), together)
 
 
 @pytest.mark.parametrize("draw", [{}, {"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.7}])
@@ -183,11 +160,54 @@ def test_misuse_is_a_sentence():
     start, step = language()
     with pytest.raises(ValueError, match="needs a random key"):
         sample(step, start(1), None, length=3)
+    with pytest.raises(ValueError, match="temperature=0 must be above 0"):
+        sample(step, start(1), jax.random.key(0), length=3, temperature=0)
     with pytest.raises(ValueError, match="length_penalty -1 is negative"):
         beam_search(step, start(2), length=3, length_penalty=-1)
+    with pytest.raises(ValueError, match="beam=4 is not divisible by groups=3"):
+        beam_search(step, start(4), length=3, groups=3)
+    with pytest.raises(ValueError, match="length_norm 'wu' is unknown: power or gnmt"):
+        beam_search(step, start(2), length=3, length_norm="wu")
+    with pytest.raises(ValueError, match="exclude each other"):
+        beam_search(step, start(2), length=3, groups=2, rules=Rules(forced=((4,),)))
 
 
 def test_special_ids_are_the_tokenizers():
     from data import tokenizer
 
     assert (PAD, BOS, EOS, UNK) == (tokenizer.PAD, tokenizer.BOS, tokenizer.EOS, tokenizer.UNK)
+
+
+def run_groups(seed, beams, **options):
+    start, step = language(seed, sharpness=1.0)
+    return jax.device_get(
+        jax.jit(lambda s: beam_search(step, s, length=6, **options))(start(beams))
+    )
+
+
+def test_one_group_is_an_ordinary_beam_and_lone_beams_without_penalty_are_greedy():
+    plain = run_groups(1, 4)
+    jax.tree.map(np.testing.assert_array_equal, run_groups(1, 4, groups=1, diversity=9.0), plain)
+    best, four = run_groups(1, 1), run_groups(1, 4, groups=4, diversity=0.0)
+    for k in best:
+        np.testing.assert_allclose(four[k], np.repeat(best[k], 4, axis=1), atol=1e-6)
+
+
+def test_groups_avoid_each_others_words():
+    """Two lone beams at a price nothing can pay say different words wherever both say one."""
+    found = run_groups(2, 2, groups=2, diversity=50.0, rules=Rules(min_length=2))
+    assert (np.sort(found["tokens"][:, :, :2], axis=1) == np.array([[4], [5]])).all()
+    first = run_groups(2, 6, groups=3, diversity=0.3)
+    assert (np.diff(first["score"], axis=1) <= 1e-6).all()  # n-best over all groups
+    start, step = language(2, sharpness=1.0)
+    for image in range(B):
+        for tokens, total in zip(first["tokens"][image], first["logprob"][image], strict=True):
+            words = [t for t in tokens.tolist() if t != PAD]
+            own = score_sequence(start, step, image, words)
+            np.testing.assert_allclose(total, own, atol=1e-4)  # the penalty orders, no more
+
+
+def test_stopping_at_the_first_finished_captions_is_sooner_and_never_better():
+    exact, first = (run_groups(3, 3, stop=stop) for stop in ("exact", "first"))
+    assert (exact["score"][:, 0] >= first["score"][:, 0] - 1e-6).all()
+    assert np.isfinite(first["score"]).all()

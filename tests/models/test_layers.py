@@ -1,5 +1,6 @@
 """Convolution lowerings equal lax.conv, batch norm folds exactly, dropout keeps its expectation."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import jax
@@ -24,6 +25,7 @@ def reference(x, kernel, stride=1, padding="SAME", groups=1):
 
 CASES = [  # lowering, kernel size, groups
     ("auto", 1, 1), ("auto", 3, 6), ("auto", 3, 1), ("im2col", 3, 1), ("shift", 5, 6),
+    ("rows", 1, 1), ("rows", 3, 1),
 ]  # fmt: skip
 
 
@@ -53,6 +55,18 @@ def test_convolution_under_vmap_with_kernels_per_task():
     got = jax.jit(jax.vmap(partial(conv, lowering="im2col")))(x, kernels)
     for i in range(3):
         np.testing.assert_allclose(got[i], reference(x[i], kernels[i]), atol=1e-4)
+
+
+def test_large_maps_sum_their_kernel_gradient_by_rows_on_one_device():
+    def loops(size, batch, mesh=None):
+        x = jnp.ones((batch, size, size, 3))
+        step = jax.grad(lambda k: conv(x, k).sum())
+        with mesh or nullcontext():
+            return "scan" in str(jax.make_jaxpr(step)(jnp.ones((3, 3, 3, 4))))
+
+    assert loops(16, 8) and not loops(7, 32) and not loops(16, 4)
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    assert not loops(16, 8, jax.set_mesh(mesh))
 
 
 def test_unknown_lowering_is_an_error():

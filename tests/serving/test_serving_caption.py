@@ -127,14 +127,45 @@ def test_json(run, photos, capsys):
         (["--workdir=nowhere"], "nowhere/config.json cannot be read"),
         (["--workdir={}", "--checkpoint=9"], "no step 9"),
         (["--workdir={}", "--checkpoint=newest"], "use best, latest or a step"),
+        (["--workdir={}", "--decode", "forced=zebra"], '"zebra" has a word that is not in'),
+        (["--workdir={}", "--decode", "consensus=true"], "consensus=true weighs words by"),
+        (["--workdir={}", "--ensemble=nowhere"], "nowhere/config.json cannot be read"),
         (["--workdir={}", "--beam=0"], "beam=0: it is the number of hypotheses"),
     ],
 )
 def test_an_unusable_run_is_one_sentence(run, photos, capsys, flags, said):
     flags = [flag.format(run[0]) for flag in flags]
-    assert serving.main([*flags, str(photos / "0.png")]) == 2
+    assert serving.main([str(photos / "0.png"), *flags]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_constraints_n_best_and_an_ensemble_of_the_run_with_itself(run, photos, capsys):
+    flags = [str(photos / "0.png"), f"--workdir={run[0]}", "--json", "--n_best=2"]
+    search = ["--decode", "beam=4", "forced=sleep", "banned=red dog, a"]
+    assert serving.main([*flags, *search]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    texts = [row["caption"], row["others"][0]["caption"]]
+    assert len(row["others"]) == 1 and len(set(texts)) == 2
+    for words in map(str.split, texts):
+        assert "sleep" in words and "a" not in words
+    assert serving.main([*flags, f"--ensemble={run[0]}", *search]) == 0
+    (twice,) = json.loads(capsys.readouterr().out)
+    assert twice["caption"] == row["caption"]
+    assert twice["logprob"] == pytest.approx(row["logprob"], abs=1e-3)
+
+
+def test_an_ensemble_shares_its_words_and_image_size(run, tmp_path):
+    for name in ("config.json", "vocabulary.json"):
+        (tmp_path / name).write_bytes((run[0] / name).read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["data"]["image_size"] = 99
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="data.image_size=99, but .* is 16"):
+        serving.Photographs(run[0], ensemble=[tmp_path])
+    Tokenizer.train("words", ["other words"], min_count=1).save(tmp_path / "vocabulary.json")
+    with pytest.raises(ValueError, match="its vocabulary is not that of"):
+        serving.Photographs(run[0], ensemble=[tmp_path])
 
 
 def test_loads_no_training_code_it_does_not_need():

@@ -9,9 +9,10 @@ import pytest
 
 from models.attention_lstm import AttentionLSTM
 from models.captioner import Captioner
-from models.decoding import EOS, PAD
+from models.decoding import EOS, PAD, UNK
 from models.functional import functional
 from models.mobilenet_v2 import MobileNetV2
+from rewards import cider
 from tasks.base import merge, partition
 from tasks.captioning import Captioning
 
@@ -78,6 +79,20 @@ def test_label_smoothing_is_cross_entropy_with_the_mixture():
     np.testing.assert_allclose(total, expected.sum(), rtol=1e-5)
 
 
+def test_unlikelihood_and_token_dropout_reach_the_loss():
+    data = batch()
+    plain, _, _ = loss(Captioning(model=model()), data)
+    total, _, aux = loss(Captioning(model=model(), unlikelihood=0.5), data)
+    repeats = float(aux.metrics["unlikelihood"][0])
+    assert repeats > 0
+    np.testing.assert_allclose(total, plain + 0.5 * repeats, rtol=1e-5)
+    unknown = jnp.where(data["tokens"] > UNK, UNK, data["tokens"])
+    logits = model().apply(variables(), data["features"], unknown[..., :-1])["logits"]
+    task = Captioning(model=model(), token_dropout=1.0)
+    dropped, _ = task.read(variables()["params"], State(), data, jax.random.key(0))
+    np.testing.assert_allclose(dropped["logits"], logits, rtol=1e-5)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_padding_changes_nothing(axis):
     """More PAD columns, a missing caption, an empty example: same sum, same count."""
@@ -125,3 +140,32 @@ def test_decode_is_greedy_and_pure():
     first, second = (jax.jit(decode)(variables(), data) for _ in range(2))
     assert first["tokens"].shape == (3, 1, 5) and first["attention"].shape == (3, 5, S)
     np.testing.assert_array_equal(first["tokens"], second["tokens"])
+
+
+def test_consensus_orders_samples_by_their_agreement_weighed_by_the_training_captions():
+    class Data:
+        cached_views = 0
+
+        class tokenizer:
+            languages = ()
+            encode = staticmethod(lambda text, language: [int(i) for i in text.split()])
+
+        def references(self, split, language):
+            return {"x": ["4 5 6", "4 5"], "y": ["7 8 9 4"], "z": ["10 10"]}
+
+    task, data = Captioning(model=model(), length=5), {"features": batch()["features"]}
+    decode = task.predictors()["decode"]
+    kw = dict(mode="sample", beam=6, seed=3)
+    with pytest.raises(ValueError, match="consensus=true needs training captions"):
+        decode(variables(), data, consensus=True, **kw)
+    task.attach(Data(), variables())
+    plain, ranked = (
+        jax.jit(functools.partial(decode, consensus=c, **kw))(variables(), data) for c in (0, 1)
+    )
+    likeness = jax.jit(cider.agreement)(cider.table(task._said()), plain["tokens"])
+    mean = np.asarray((likeness * ~np.eye(6, dtype=bool)).sum(-1) / 5)
+    order = np.argsort(-mean, axis=1, kind="stable")
+    np.testing.assert_array_equal(
+        ranked["tokens"], np.take_along_axis(np.asarray(plain["tokens"]), order[..., None], 1)
+    )
+    np.testing.assert_allclose(ranked["score"], np.take_along_axis(mean, order, 1), atol=1e-5)

@@ -25,22 +25,17 @@ def distilled(seeds=(1, 2), **options):
     return Distillation(model=tiny.captioner(), teachers=teachers, **options)
 
 
-def log_probabilities(seed, data, temperature):
-    logits = np.asarray(tiny.logits(tiny.captioner(), variables(seed), data), np.float64)
-    logits /= temperature
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-
-
-@pytest.mark.parametrize(("temperature", "weight"), [(1.0, 1.0), (3.0, 0.4)])
-def test_loss_written_out(temperature, weight):
-    data = tiny.batch()
+def test_loss_written_out():
+    data, temperature, weight = tiny.batch(), 3.0, 0.4
     params = variables(0)["params"]
     task = distilled(temperature=temperature, weight=weight, label_smoothing=0.1)
     total, count, aux = tiny.loss(task, params, data)
     plain, _, _ = tiny.loss(Captioning(model=tiny.captioner(), label_smoothing=0.1), params, data)
-    mean = sum(np.exp(log_probabilities(seed, data, temperature)) for seed in (1, 2)) / 2
+    logits = [np.asarray(tiny.logits(tiny.captioner(), variables(s), data)) for s in range(3)]
+    weights = [np.exp(x.astype(np.float64) / temperature) for x in logits]
+    student, *teachers = (w / w.sum(-1, keepdims=True) for w in weights)
     mask = np.asarray(data["tokens"][..., 1:] != PAD)
-    soft = (-(mean * log_probabilities(0, data, temperature)).sum(-1) * mask).sum()
+    soft = (-(sum(teachers) / 2 * np.log(student)).sum(-1) * mask).sum()
     expected = (1 - weight) * plain + weight * temperature**2 * soft
     assert count == mask.sum()
     np.testing.assert_allclose(total, expected, rtol=1e-5)
@@ -56,12 +51,10 @@ def test_a_student_equal_to_its_teacher_learns_nothing():
     assert largest(still) < 1e-4 < 1e-1 < largest(moved)
 
 
-@pytest.mark.parametrize("axis", [1, 2])
-def test_padding_changes_nothing(axis):
-    data, task = tiny.batch(), distilled()
-    width = [(0, 0)] * 3
-    width[axis] = (0, 2)
-    padded = {**data, "tokens": jnp.pad(data["tokens"], width)}
+def test_padding_changes_nothing():
+    """Neither a missing caption nor further columns."""
+    data, task = tiny.batch(), distilled(seeds=(1,))
+    padded = {**data, "tokens": jnp.pad(data["tokens"], ((0, 0), (0, 1), (0, 2)))}
     found = [tiny.loss(task, variables(0)["params"], d)[:2] for d in (data, padded)]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 

@@ -17,6 +17,14 @@ class SoftNet:
                  name: str | None = None, rngs: Any = None):
         vars(self).update({k: v for k, v in locals().items() if k != "self"})
 """
+DERIVED = """
+from toyrooms.soft_net import SoftNet
+
+class DeepNet(SoftNet):
+    def __init__(self, *, depth: int = 2, **options):
+        super().__init__(**options)
+        self.depth = depth
+"""
 
 
 @pytest.fixture
@@ -68,6 +76,19 @@ def test_constructs_with_extras_nesting_and_lenient_types(rooms):
 def test_errors(rooms, section, said):
     with pytest.raises(ConfigError, match=said):
         construct(rooms, {"type": "soft_net"} | section, where="config.model")
+
+
+def test_keywords_handed_on_are_checked_against_the_class_that_takes_them(rooms, tmp_path):
+    (tmp_path / "toyrooms" / "deep_net.py").write_text(DERIVED)
+    net = construct(rooms, dict(type="deep_net", depth=3, width=2, sizes=[1]))
+    assert (net.depth, net.width, net.sizes) == (3, 2, (1,))
+    for section, said in (
+        ({"widht": 3}, r'unknown key "widht"; did you mean "width".*DeepNet takes .*width.*depth'),
+        ({"width": "3"}, "width: expected int"),
+        ({"depth": 1}, "missing width"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            construct(rooms, {"type": "deep_net", **section})
 
 
 def test_functions_are_checked_like_classes():
