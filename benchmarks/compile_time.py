@@ -1,4 +1,4 @@
-"""Processor seconds until a train step is ready on CPU: ViT-S beside ViT-L, and every recipe in configs/.
+"""Processor seconds until a train step is ready on CPU: ViT-S, ViT-L and every recipe.
 
     python -m benchmarks.compile_time
     python -m benchmarks.compile_time --config=captioning_coco_vit_prefix

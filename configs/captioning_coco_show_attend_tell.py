@@ -1,6 +1,7 @@
-"""Show, Attend and Tell with soft attention (Xu et al. 2015) on COCO: VGG-19 conv5 → attention LSTM.
+"""Show, Attend and Tell with soft attention (Xu et al. 2015) on COCO: VGG-19 → attention LSTM.
 
-Claim: BLEU-4 24.3, METEOR 23.9 on COCO (the paper, table 1; its split and greedy-era decoding).
+Claim: the paper's BLEU-4 24.3 and METEOR 23.9 (table 1, on its own split). Sized for a TPU host;
+not trained here. Cost: `python -m training.compile --config=… --topology=v5e:2x4` prints it.
 
     python train.py --config=configs/captioning_coco_show_attend_tell.py \
         --config.data.path=TFDS_DIR --config.model.encoder.weights=vgg19.safetensors --workdir=W

@@ -1,6 +1,7 @@
 """Transformer captioner on COCO: ResNet-101 grid → 3 + 3 blocks with cross-attention.
 
 Claim: cross-entropy CIDEr-D 112.6-116.6 in two public zoos, with bottom-up regions (their READMEs).
+Sized for a TPU host; not trained here. Cost: `python -m training.compile` prints it.
 
     python train.py --config=configs/captioning_coco_transformer.py --config.data.path=TFDS_DIR \
         --config.model.encoder.weights=resnet101.safetensors --workdir=W

@@ -1,8 +1,8 @@
 """Up-Down (Anderson et al. 2018) on COCO: ResNet-101 grid → top-down attention LSTM.
 
-Claim: cross-entropy CIDEr-D 113.5, BLEU-4 36.2 with the paper's bottom-up regions (table 1); its
-ResNet baseline on a grid: CIDEr-D 105.4, BLEU-4 33.4 [both recalled]. For precomputed regions set
-`model.encoder` to dict(type="precomputed", width=2048) and `data.features` to their file.
+Claim: cross-entropy CIDEr-D 113.5, BLEU-4 36.2 with the paper's bottom-up regions (table 1). For
+precomputed regions set `model.encoder` to dict(type="precomputed", width=2048) and `data.features`
+to their folder. Sized for a TPU host; not trained here. Cost: `python -m training.compile` prints it.
 
     python train.py --config=configs/captioning_coco_updown.py --config.data.path=TFDS_DIR \
         --config.model.encoder.weights=resnet101.safetensors --workdir=W

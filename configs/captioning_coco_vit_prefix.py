@@ -1,6 +1,7 @@
 """ViT-B/16 → prefix language model on COCO, everything trained: sized for a TPU v5e-8 or larger.
 
-The image's 196 patches stand before the words of one causal Transformer (ClipCap, PaliGemma).
+The image's 196 patches stand before the words of one causal Transformer (ClipCap, PaliGemma). No
+published figure has this shape; not trained here. Cost: `python -m training.compile` prints it.
 
     python train.py --config=configs/captioning_coco_vit_prefix.py --config.data.path=TFDS_DIR \
         --config.model.encoder.weights=vit_base_patch16_224.safetensors --workdir=W

@@ -24,4 +24,4 @@ def get_config(arg: str = ""):
     )
     c.total_steps = 7_500  # 20 epochs of 6,000 images, half of their captions in each language
     c.checkpoint.every = 1_500
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

@@ -15,4 +15,4 @@ def get_config(arg: str = ""):
     c = captioning_flickr8k_transformer.get_config().unlock()
     c.task.type = "cappa"
     c.task.fraction = 0.75  # of the images; data.batch_size must divide by 4
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

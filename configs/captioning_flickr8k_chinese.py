@@ -15,4 +15,4 @@ def get_config(arg: str = ""):
     c.data.language = "zh"
     c.data.tokenizer = "characters"
     c.evals.dev.tokenizer = "characters"
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

@@ -20,4 +20,4 @@ def get_config(arg: str = ""):
     c.task.weight = 1.0  # of the contrastive loss (1 in the paper, beside 2 for the captions)
     c.data.batch_size = 32
     c.total_steps = 1_875  # 10 epochs
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

@@ -19,4 +19,4 @@ def get_config(arg: str = ""):
     c.task.temperature = 2.0
     c.task.weight = 0.0 if arg == "smoke" else 0.5  # a smoke run has nobody to learn from
     c.task.label_smoothing = 0.0  # the teachers' probabilities are smooth already
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

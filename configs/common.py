@@ -41,9 +41,14 @@ def base() -> ConfigDict:
     return c
 
 
-def finish(c: ConfigDict, arg: str) -> ConfigDict:
-    """Locks the config; `arg` is what follows the colon in `--config=FILE:arg`."""
+def finish(c: ConfigDict, arg: str, *, small_encoder: bool = False) -> ConfigDict:
+    """Locks the config; `arg` is what follows the colon in `--config=FILE:arg`.
+
+    small_encoder: the smoke run takes one that compiles in seconds; the experiment is about others.
+    """
     if arg == "smoke":
+        if small_encoder:
+            c.model.encoder = dict(type="resnet", depth=18, stages=2, base_width=8, weights="")
         smoke(c)
     elif arg:
         raise ValueError(f"--config=FILE:{arg}: the only known argument is 'smoke'.")

@@ -38,6 +38,9 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "consensus": (False, "true: the caption most like the other ones (CIDEr-D) comes first"),
 }
 
+OF_BEAMS = ("length_penalty", "length_norm", "coverage_penalty", "stop", "groups", "diversity")
+OF_SAMPLES = ("temperature", "top_k", "top_p", "min_p")
+
 
 def describe() -> str:
     """One line for each option, for --help."""
@@ -101,6 +104,10 @@ def ready(options: Mapping[str, Any], tokenizer: Tokenizer, language: str = "") 
         raise ValueError(f'"{said}" is both forced and banned: take it out of one of them.')
     if found.get("beam", 1) < 1:
         raise ValueError(f"beam={found['beam']}: it is the number of hypotheses, so 1 or more.")
+    if found.get("mode") == "sample":  # defaults of a run's search say nothing about samples
+        found = {name: value for name, value in found.items() if name not in OF_BEAMS}
+    elif wrong := [name for name in OF_SAMPLES if name in found]:
+        raise ValueError(f"{wrong[0]}={found[wrong[0]]}: only samples have it; add mode=sample.")
     if tokenizer.languages:
         found |= dict(bos=tokenizer.bos(language), unsaid=tokenizer.unsaid)
     return found

@@ -174,6 +174,27 @@ def slice_table(parts: Sequence[Slice]) -> dict[str, Any]:
     return {"columns": columns, "tables": [table for table in (lengths, words) if table]}
 
 
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["brief"] = brief
+    return environment.get_template("report.html.j2")
+
+
+def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts with a place of their own on the page, short ones, and those of several lines."""
+    facts = {key: str(value) for key, value in facts.items()}
+    own = {key: facts.pop(key, "") for key in ("subtitle", "machine", "signature", "date")}
+    own["machine"] = own["machine"] or facts.get("devices", "")
+    own["date"] = own["date"] or datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
+    short = {key: value for key, value in facts.items() if "\n" not in value}
+    return {"own": own, "short": short, "long": {k: v for k, v in facts.items() if k not in short}}
+
+
 def write_report(
     path: str | pathlib.Path,
     *,
@@ -196,22 +217,9 @@ def write_report(
     examples  shown with a heat map for each word; best, worst  shown small
     parts     scores by slice, all images first; habits  share of the captions by kind of mistake
     """
-    folder = pathlib.Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["brief"] = brief
-    facts = {key: str(value) for key, value in facts.items()}
-    own = {key: facts.pop(key, "") for key in ("subtitle", "machine", "signature", "date")}
-    own["machine"] = own["machine"] or facts.get("devices", "")
-    page = environment.get_template("report.html.j2").render(
+    page = _template().render(
         title=title,
-        own=own | {"date": own["date"] or datetime.datetime.now().strftime("%Y-%m-%d %H:%M")},
-        short={k: v for k, v in facts.items() if "\n" not in v},
-        long={k: v for k, v in facts.items() if "\n" in v},
+        **_facts(facts),
         tiles=headlines(scores),
         curves=curves.draw(history),
         table=score_table(scores),

@@ -127,7 +127,8 @@ def run(flags: argparse.Namespace, overrides: dict[str, str]) -> Captions:
     if flags.neighbour:
         encode = functools.partial(jax.jit(built.task.predictors()["encode"]), variables)
     name = f"step {step}, " + (f"beam {evaluator.beam}" if evaluator.beam > 1 else "greedy")
-    name = ", ".join((name, *flags.decode)) + (f", with {flags.ensemble}" if flags.ensemble else "")
+    if flags.decode or flags.ensemble:
+        print("decoding:", *flags.decode, f"with {flags.ensemble}" if flags.ensemble else "")
     rows = score_rows({flags.split: evaluator}, variables, name, encode)
     if evaluator.scores is None:
         print(

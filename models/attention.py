@@ -52,7 +52,7 @@ def attend(
     )
     scores = jnp.einsum("mqhd,mshd->mhqs", q, key).astype(jnp.float32) * q.shape[-1] ** -0.5
     if mask is not None:
-        scores = jnp.where(mask, scores, -1e30)
+        scores = jnp.where(mask, scores, LOW)
     weights = jax.nn.softmax(scores)
     mixed = jnp.einsum("mhqs,mshd->mqhd", weights.astype(value.dtype), value)
     return mixed.reshape(query.shape), weights

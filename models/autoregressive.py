@@ -20,6 +20,15 @@ from models.layers import is_zero, subkey, uniform
 State = dict[str, Any]
 Tree = Any
 
+# A vocabulary has any size: it stays whole, so that no mesh asks for padding words. The blocks'
+# rows and columns alternate, so that a layer needs one exchange over `tensor`.
+SHARDING = (
+    (r"decoder/embed/embedding", (None, ("fsdp", "tensor"))),  # [V, W]
+    (r"decoder/output/kernel", (("fsdp", "tensor"), None)),  # [W, V]
+    (r"decoder/.*blocks/.*/(query|key|value|up)/kernel", (None, "fsdp", "tensor")),  # [L, W, W|F]
+    (r"decoder/.*blocks/.*/(out|down)/kernel", (None, "tensor", "fsdp")),  # [L, W|F, W]
+)
+
 
 class Autoregressive(nnx.Module):
     """grid [B, S, D], tokens [B, N, T] -> logits [B, N, T, V] and attention [B, N, T, S].

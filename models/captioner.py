@@ -16,7 +16,7 @@ from flax import nnx
 
 from models import constraints
 from models.consensus import Similarity, consensus
-from models.decoding import beam_search
+from models.decoding import Beam
 from models.functional import Model
 from models.layers import Encoded, subkey
 from models.sampling import sample
@@ -143,13 +143,16 @@ def caption(
     """Captions of images or features; jittable (all but variables, inputs and key are static).
 
     mode "beam": `beam` hypotheses per image, best first (1 = greedy); options of `Beam`. mode
-    "sample": `beam` independent samples; options of `sample`. Both take those of `Rules`, and
-    both are put in the order of their consensus where there is a `similarity`.
+    "sample": `beam` independent samples; options of `sample`. Each passes over the other's
+    options, both take those of `Rules` and come in the order of their consensus where there is a
+    `similarity`.
     Returns tokens [B, N, T] (no BOS; EOS, then PAD), logprob [B, N], score [B, N] that they are
     ordered by and the attention [B, T, S] under which the first hypothesis was written. Raises
     ValueError where options contradict each other.
     """
     rules, options = constraints.split(options)
+    draw = {k: options.pop(k) for k in ("temperature", "top_k", "top_p", "min_p") if k in options}
+    search = Beam(length=length, rules=rules, **options)
     if mode not in ("beam", "sample"):
         raise ValueError(f"unknown decoding mode {mode!r}: beam or sample")
     grid = model.apply(variables, inputs, method="encode")
@@ -157,9 +160,9 @@ def caption(
     step = partial(model.apply, variables, method="step")
     rules.check(mode=mode, beam=beam, length=length)
     if mode == "beam":
-        found = beam_search(step, state, length=length, rules=rules, **options)
+        found = search.search(step, state)
     else:
-        found = sample(step, state, key, length=length, rules=rules, **options)
+        found = sample(step, state, key, length=length, rules=rules, **draw)
         found["score"] = found["logprob"]
     if similarity is not None:
         found = consensus(found, similarity)

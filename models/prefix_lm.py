@@ -14,25 +14,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.attention import FeedForward, recall
-from models.autoregressive import (
-    Autoregressive,
-    by_image,
-    roll,
-    shares,
-    visible,
-)
+from models import autoregressive
+from models.attention import LOW, FeedForward, recall
+from models.autoregressive import Autoregressive, by_image, roll, shares, visible
 from models.functional import scan_layers, stack
 from models.layers import Linear, dropout, subkey
 
 Tree = Any
 
-# A vocabulary has any size: it stays whole, so that no mesh asks for padding words.
 SHARDING = (
-    (r"decoder/embed/embedding", (None, ("fsdp", "tensor"))),  # [V, W]
-    (r"decoder/output/kernel", (("fsdp", "tensor"), None)),  # [W, V]
-    (r"decoder/blocks/.*/(query|key|value|up)/kernel", (None, "fsdp", "tensor")),  # [L, W, W|F]
-    (r"decoder/blocks/.*/(out|down)/kernel", (None, "tensor", "fsdp")),  # [L, W|F, W]
+    *autoregressive.SHARDING,
     (r"decoder/(project|mapping/\w+)/kernel", ("fsdp", "tensor")),  # [D, W|kW/2], [kW/2, kW]
 )
 
@@ -84,7 +75,7 @@ class GroupedAttention(nnx.Module):
         q = self.queries(x, at, each := prefix["key"].shape[-1])
         far = jnp.einsum("bntgrd,bpgd->bngrtp", q, prefix["key"]).astype(jnp.float32)
         near = jnp.einsum("bntgrd,bnugd->bngrtu", q, own["key"]).astype(jnp.float32)
-        scores = jnp.concatenate([far, jnp.where(mask, near, -1e30)], axis=-1)
+        scores = jnp.concatenate([far, jnp.where(mask, near, LOW)], axis=-1)
         weights = jax.nn.softmax(scores * each**-0.5)
         seen, read = jnp.split(weights.astype(q.dtype), [far.shape[-1]], axis=-1)
         y = jnp.einsum("bngrtp,bpgd->bntgrd", seen, prefix["value"])

@@ -14,28 +14,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from models import autoregressive
 from models.attention import Block, recall
-from models.autoregressive import (
-    Autoregressive,
-    by_image,
-    by_layer,
-    roll,
-    shares,
-    visible,
-)
+from models.autoregressive import Autoregressive, by_image, by_layer, roll, shares, visible
 from models.decoding import PAD
 from models.functional import scan_layers, stack
 from models.layers import Linear, dropout, subkey
 
 Tree = Any
 
-# A vocabulary has any size: it stays whole, so that no mesh asks for padding words.
-SHARDING = (
-    (r"decoder/embed/embedding", (None, ("fsdp", "tensor"))),  # [V, W]
-    (r"decoder/output/kernel", (("fsdp", "tensor"), None)),  # [W, V]
-    (r"decoder/.*blocks/.*/(query|key|value|up)/kernel", (None, "fsdp", "tensor")),  # [L, W, W|F]
-    (r"decoder/.*blocks/.*/(out|down)/kernel", (None, "tensor", "fsdp")),  # [L, W|F, W]
-)
+SHARDING = autoregressive.SHARDING
 
 
 class DecoderBlock(Block):

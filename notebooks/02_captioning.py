@@ -122,15 +122,14 @@ word = "large"
 WAYS = {
     "greedy": dict(beam=1),
     "beam": dict(beam=3, length_penalty=0.7),
-    "sampling": dict(mode="sample", beam=3, top_p=0.9),
+    "sampling": dict(mode="sample", beam=3, top_p=0.9, seed=0),
     f"with “{word}”": dict(beam=4, forced=(tuple(tokenizer.encode(word)),)),
 }
 pictures = next(iter(experiment.data.one_pass("dev", 8)))
 said = {}
 for name, options in WAYS.items():
     run = jax.jit(functools.partial(decode, **options))
-    extra = {"key": jax.random.key(0)} if options.get("mode") == "sample" else {}
-    tokens = run(variables, {"image": pictures["image"]}, **extra)["tokens"]  # [B, N, T]
+    tokens = run(variables, {"image": pictures["image"]})["tokens"]  # [B, N, T]
     said[name] = [[tokenizer.decode(row) for row in rows] for rows in tokens.tolist()]
 
 show(pictures["image"][0], width=3)

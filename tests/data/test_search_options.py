@@ -94,3 +94,12 @@ def test_the_options_are_those_of_the_models():
     for name, (default, _) in OPTIONS.items():
         if name in defaults and name not in PHRASES and name != "length":
             assert defaults[name].default == default, name
+
+
+def test_samples_and_beams_have_options_of_their_own():
+    words = Tokenizer.train("words", ["a dog"], min_count=1)
+    run = dict(mode="sample", beam=5, length_penalty=0.7, groups=2)  # a run's `final` among them
+    assert ready(run, words) == dict(mode="sample", beam=5)
+    assert ready(dict(mode="sample", top_p=0.9), words)["top_p"] == 0.9
+    with pytest.raises(ValueError, match=r"top_p=0.9: only samples have it; add mode=sample"):
+        ready(dict(beam=5, top_p=0.9), words)

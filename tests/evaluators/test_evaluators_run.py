@@ -111,4 +111,4 @@ def test_search_and_further_runs_are_passed_on(restored, capsys):
     evaluator = run.run(*run.parse(flags))
     assert restored["members"] == ("w", "v", "u") and evaluator.beam == 4
     said = capsys.readouterr().out
-    assert "beam 4, length_penalty=1.5, with v,u" in said
+    assert "decoding: length_penalty=1.5 with v,u" in said and "step 40, beam 4" in said

@@ -10,7 +10,7 @@ from models.functional import Keys, functional
 KEY = jax.random.key(0)
 
 
-def model(encoder, **kw):
+def model(encoder, /, **kw):
     return functional(lambda rngs: encoder(rngs=rngs, **kw))
 
 

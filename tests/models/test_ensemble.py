@@ -13,6 +13,7 @@ from models.captioner import Captioner, caption
 from models.consensus import consensus
 from models.ensemble import Ensemble
 from models.functional import functional
+from models.prefix_lm import PrefixLM
 from models.resnet import ResNet
 from models.transformer import Transformer
 
@@ -22,6 +23,7 @@ IMAGES = jax.random.randint(jax.random.key(1), (3, 8, 8, 3), 0, 256).astype(jnp.
 DECODERS = (
     partial(AttentionLSTM, width=16, attention_width=8),
     partial(Transformer, width=16, layers=1, heads=2, max_length=LENGTH),
+    partial(PrefixLM, width=16, layers=2, heads=4, kv_heads=2),
 )
 
 
@@ -56,11 +58,12 @@ class Table:
 def test_the_average_of_probabilities_by_hand():
     first = jnp.full((6, 6), 1e-9).at[:, 4].set(0.6).at[:, 5].set(0.3).at[:, 2].set(0.1)
     second = jnp.full((6, 6), 1e-9).at[:, 4].set(0.1).at[:, 5].set(0.5).at[:, 2].set(0.4)
-    tables = (first, second)
-    both = caption(Ensemble([Table(), Table()]), tables, jnp.zeros((1, 1, 1)), length=2)
+    tables, images = (first, second), jnp.zeros((1, 1, 1))
+    run = lambda n: jax.jit(partial(caption, Ensemble([Table()] * n), length=2))  # noqa: E731
+    both = run(2)(tables, images)
     assert both["tokens"].tolist() == [[[5, 5]]]  # 0.4 beats 0.35 and 0.25
     np.testing.assert_allclose(both["logprob"], 2 * np.log(0.4), rtol=1e-5)
-    alone = caption(Ensemble([Table()]), (first,), jnp.zeros((1, 1, 1)), length=2)
+    alone = run(1)((first,), images)
     assert alone["tokens"].tolist() == [[[4, 4]]]
     np.testing.assert_allclose(alone["logprob"], 2 * np.log(0.6), rtol=1e-5)
     product = Ensemble([Table(), Table()], geometric=True)
@@ -80,13 +83,14 @@ def test_twice_the_same_model_is_the_model(members, which, options):
         np.testing.assert_allclose(several[k], want[k], atol=1e-5)
 
 
-def test_an_lstm_and_a_transformer_write_together(members):
+def test_an_lstm_and_two_kinds_of_transformer_write_together(members):
+    """Their log-probability is that of the whole forward pass, however beams changed places."""
     models, variables = zip(*members, strict=True)
     ensemble = Ensemble(models)
     found = jax.jit(partial(caption, ensemble, beam=4, length=LENGTH))(variables, IMAGES)
     fed = jnp.pad(found["tokens"][..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=1)
     each = [jax.jit(m.apply)(v, IMAGES, fed)["logits"] for m, v in members]
-    words = jnp.log(sum(jax.nn.softmax(x) for x in each) / 2).at[..., jnp.array([0, 1, 3])].set(-50)
+    words = jnp.log(sum(jax.nn.softmax(x) for x in each) / 3).at[..., jnp.array([0, 1, 3])].set(-50)
     words = jax.nn.log_softmax(words)
     gained = jnp.take_along_axis(words, found["tokens"][..., None], -1)[..., 0]
     total = (gained * (found["tokens"] != 0)).sum(-1)
@@ -125,7 +129,7 @@ def test_the_batch_and_its_padding_change_no_caption_and_compile_nothing(members
     assert run._cache_size() == 1
 
 
-@pytest.mark.parametrize("which", range(2))
+@pytest.mark.parametrize("which", range(3))
 def test_a_step_tells_where_it_looked(members, which):
     """What the coverage penalty sums up is the attention of the whole forward pass."""
     model, variables = members[which]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.functional import flatten, functional, scan_layers, stack, unflatten
+from models.functional import Keys, flatten, functional, scan_layers, stack, unflatten
 from models.layers import ConvNorm, Linear
 
 
@@ -130,3 +130,20 @@ def test_misfits_are_sentences():
     params = {k: v for k, v in variables["params"].items() if k != "blocks"}
     with pytest.raises(ValueError, match=r"do not fit this model.*blocks"):
         model.apply({**variables, "params": params}, X)
+
+
+def test_stacked_layers_draw_the_keys_of_a_loop():
+    key = jax.random.key(5)
+    layer = lambda rngs: ConvNorm(2, 3, 1, rngs=rngs)  # noqa: E731
+
+    def both():
+        a, b, c = Keys(key), Keys(key), nnx.Rngs(key)
+        stacked = nnx.state(stack(layer, 3, a))
+        loops = [[nnx.state(layer(rngs)) for _ in range(3)] for rngs in (b, c)]
+        loops = [jax.tree.map(lambda *x: jnp.stack(x), *states) for states in loops]
+        return stacked, loops, (a.params(), b.params(), c.params())
+
+    stacked, loops, after = jax.jit(both)()
+    for loop in loops:
+        jax.tree.map(np.testing.assert_array_equal, stacked, loop)
+    assert len({str(jax.random.key_data(key)) for key in after}) == 1

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from models.attention import FeedForward
+from models.attention_lstm import AttentionLSTM
+from models.captioner import Captioner
 from models.functional import flatten, functional
 from models.vit import SIZES, ViT, interpolate, keep_patches, sincos2d
 from tests.models.pictures import KEY, attributes, check_below, count, model, photos, shapes
@@ -73,6 +75,17 @@ def test_patches_are_dropped_only_with_a_key():
     np.testing.assert_array_equal(
         quiet.grid, jax.jit(lambda: silent.apply(variables, x, False, KEY))().grid
     )
+
+
+def test_the_captioner_hands_its_key_on():
+    encoder = partial(ViT, **TINY, patch_dropout=0.25)
+    decoder = partial(AttentionLSTM, width=8, attention_width=4)
+    m = model(Captioner, encoder=encoder, decoder=decoder, vocab_size=9)
+    variables = jax.eval_shape(m.init, KEY)
+    tokens = jnp.ones((2, 3, 5), jnp.int32)
+    for key, seen in ((KEY, 12), (None, 16)):
+        run = lambda v, key=key: m.apply(v, photos(16, 16), tokens, key=key)  # noqa: E731
+        assert jax.eval_shape(run, variables)["attention"].shape == (2, 3, 5, seen)
 
 
 def test_without_positions_patches_are_a_set():
