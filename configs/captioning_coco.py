@@ -26,4 +26,4 @@ def get_config(arg: str = ""):
     c.evals.dev.batch_size = 128
     c.evals.dev.limit = 5_000
     c.checkpoint.every = 1_000
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

@@ -2,7 +2,7 @@
 
 Claim: cross-entropy CIDEr-D 113.5, BLEU-4 36.2 with the paper's bottom-up regions (table 1). For
 precomputed regions set `model.encoder` to dict(type="precomputed", width=2048) and `data.features`
-to their folder. Sized for a TPU host; not trained here. Cost: `python -m training.compile` prints it.
+to their folder. Sized for a TPU host; not trained here. Cost: see `python -m training.compile`.
 
     python train.py --config=configs/captioning_coco_updown.py --config.data.path=TFDS_DIR \
         --config.model.encoder.weights=resnet101.safetensors --workdir=W

@@ -21,4 +21,4 @@ def get_config(arg: str = ""):
     )
     c.total_steps = 3_750  # 10 epochs
     c.optim.lr = 1e-3
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

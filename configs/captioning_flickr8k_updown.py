@@ -13,4 +13,4 @@ def get_config(arg: str = ""):
     c.model.decoder = dict(
         type="updown", width=384, attention_width=256, dropout=0.5, grid_dropout=0.2
     )
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

@@ -16,4 +16,4 @@ def get_config(arg: str = ""):
     c = captioning_flickr8k.get_config().unlock()
     c.data.source = "json_lines"
     c.data.min_count = 2  # small collections: keep words that occur twice
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

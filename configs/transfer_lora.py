@@ -20,4 +20,4 @@ def get_config(arg: str = ""):
     )
     c.task.frozen = (r"(?!lora/|decoder/(embed|output)/)",)
     c.init_from.skip = (*c.init_from.skip, r"^lora/")
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

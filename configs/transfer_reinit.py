@@ -17,4 +17,4 @@ def get_config(arg: str = ""):
     c.total_steps = 1_500
     c.optim.warmup = 150
     c.evals.dev.every = c.checkpoint.every = 500
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)
