@@ -128,7 +128,7 @@ def test_changed_model_or_vocabulary_on_resume_is_refused(whole, flag, said):
         (["--config.data.source=shpes"], 'did you mean "shapes"?'),
         (["--config.data.source=flickr8k", "--config.data.path=/nowhere"], "/nowhere"),
         (["--config.model.decoder.type=atention_lstm"], 'did you mean "attention_lstm"?'),
-        (["--config.model.encoder.weights=x.npz"], "no reader for resnet weights"),
+        (["--config.model.encoder.weights=x.npz"], "cannot read the weights file x.npz"),
         (["--config.mesh.data=2"], "mesh.data=2"),
     ],
 )
