@@ -151,10 +151,12 @@ def restore(
     overrides: Mapping[str, str] | None = None,
     data: Any = None,
     from_images: bool = False,
+    splits: tuple[str, ...] = (),
 ) -> tuple[Build, dict, int]:
     """(build, variables, step) of a trained run; overrides: {"data.path": "DIR"} on its config.
 
     data: instead of the run's own. from_images: without the cache of its encoder's features.
+    splits: those that will be read, () = all: the features of others are not computed.
     """
     c = ConfigDict(read_config(workdir))  # before setup: a mistyped folder is not made
     workdir = setup(workdir)
@@ -168,7 +170,7 @@ def restore(
     keeper = Checkpointer(workdir, read_only=True, **kept)
     state, step = keeper.restore(b.abstract(), checkpoint)
     variables = b.task.variables(state)
-    b.task.attach(b.data, variables)
+    b.task.attach(b.data, variables, splits)
     return b, variables, step
 
 

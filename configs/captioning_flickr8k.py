@@ -40,4 +40,4 @@ def get_config(arg: str = ""):
     c.evals = dict(dev=dict(type="captions", split="dev", every=750, beam=1))
     c.checkpoint.every = 750
     c.final.beam = 8
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

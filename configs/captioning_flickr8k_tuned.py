@@ -14,4 +14,4 @@ def get_config(arg: str = ""):
     c.task.frozen = (r"encoder/(stem|blocks/([0-9]|1[0-2]))/",)
     c.data.cached_views = 8  # of what enters block 13: 2.4 GB
     c.optim.lr_factors = ((r"^encoder/", 0.1),)
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

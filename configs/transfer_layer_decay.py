@@ -16,4 +16,4 @@ def get_config(arg: str = ""):
     c.optim.layer_decay = 0.7  # block 13 learns at 0.7 ** 4 = 0.24 of the last convolution's rate
     c.optim.layer_decay_paths = r"^encoder/"
     c.optim.lr_factors = ((r"^encoder/", 0.2),)  # of the whole encoder, times the above
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

@@ -80,7 +80,9 @@ def restored(flags: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any,
 
     which = int(flags.checkpoint) if flags.checkpoint.isdigit() else flags.checkpoint
     if not flags.ensemble:
-        return train.restore(flags.workdir, checkpoint=which, overrides=overrides)
+        splits = (flags.split, *(["train"] if getattr(flags, "neighbour", False) else []))
+        kw = dict(checkpoint=which, overrides=overrides, splits=splits)
+        return train.restore(flags.workdir, **kw)
     runs = (flags.workdir, *flags.ensemble.split(","))
     return train.restore_ensemble(runs, checkpoint=which, overrides=overrides)
 

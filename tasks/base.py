@@ -83,8 +83,11 @@ class Task:
         params = state.ema if jax.tree.leaves(state.ema) else state.params
         return {"params": merge(params, state.frozen), "stats": state.stats}
 
-    def attach(self, data: Any, variables: Tree) -> None:
-        """Before the first step: the data may carry what frozen parts compute (features)."""
+    def attach(self, data: Any, variables: Tree, splits: tuple[str, ...] = ()) -> None:
+        """Before the first step: the data may carry what frozen parts compute (features).
+
+        splits: those that will be read, () = all.
+        """
 
     def predictors(self) -> dict[str, Callable]:
         """Named pure functions (variables, batch, **options) -> arrays, for evaluators."""

@@ -124,7 +124,7 @@ class Captioning(Task):
             raise ValueError("consensus=true needs training captions: attach the data first.")
         return partial(cider.agreement, cider.table(self._said()))
 
-    def attach(self, data: Any, variables: Tree) -> None:
+    def attach(self, data: Any, variables: Tree, splits: tuple[str, ...] = ()) -> None:
         """With `data.cached_views`, frozen layers run once and batches carry their features."""
         words = data.tokenizer
         self._said = lambda: [
@@ -149,6 +149,7 @@ class Captioning(Task):
         data.cache_features(
             lambda images: np.asarray(features(variables, images), np.float16),
             f"{features_name(self.model, variables)} {shape}",
+            splits=splits,
             progress=_tell,
         )
 

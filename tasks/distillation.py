@@ -81,7 +81,9 @@ class Distillation(Captioning):
             metrics["distillation"] = (soft, aux.count)
         return total, aux._replace(metrics=metrics, stats=stats)
 
-    def attach(self, data: Any, variables: Mapping[str, Tree]) -> None:
+    def attach(
+        self, data: Any, variables: Mapping[str, Tree], splits: tuple[str, ...] = ()
+    ) -> None:
         """As Captioning's. Raises ValueError where cached features are not those of a teacher."""
         ours = features_name(self.model, variables) if data.cached_views else ""
         for i, (model, own) in enumerate(zip(self._models, self._variables, strict=True)):
@@ -90,4 +92,4 @@ class Distillation(Captioning):
                     f"config.task.teachers[{i}] reads another encoder's features than those kept "
                     "by data.cached_views; set it to 0, so that student and teachers read images."
                 )
-        super().attach(data, variables)
+        super().attach(data, variables, splits)
