@@ -1,5 +1,8 @@
 """Captioning on photographs, the encoder's last blocks trained too: MobileNetV2 → attention LSTM.
 
+CIDEr-D .517, BLEU-4 .215 on dev (beam 8, seed 0); about 36 minutes on 2 CPU cores, and 9 once for
+the cache. From step 1,500 on greedy CIDEr-D stands still (.471): try shorter schedules.
+
     python train.py --config=configs/captioning_flickr8k_tuned.py --config.data.path=DIR \
         --config.model.encoder.weights=mobilenet_v2.npz --workdir=runs/f8k-tuned
 """

@@ -26,8 +26,8 @@ SHAPES = "--config=configs/captioning_shapes.py:smoke"
 
 def start(workdir, *flags, config=SHAPES, devices=1):
     command = [sys.executable, "train.py", config, f"--workdir={workdir}", *flags]
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    env = {**os.environ, "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0"}
+    machine = f"--xla_force_host_platform_device_count={devices}"
+    env = {**os.environ, "XLA_FLAGS": f"{machine} --xla_backend_optimization_level=0"}
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=-1, stderr=-1, text=True)
 
 

@@ -24,10 +24,10 @@ def restored(monkeypatch, data, variables, make_predict):
         task=task, data=data, mesh=None, config={"final": {"beam": 2}}, evals={"dev": own}
     )
 
-    def restore(workdir, checkpoint="best", overrides=None):
+    def restore(workdir, checkpoint="best", overrides=None, splits=()):
         if workdir == "gone":
             raise ValueError("gone/config.json does not exist.")
-        asked.update(workdir=workdir, checkpoint=checkpoint, overrides=overrides)
+        asked.update(workdir=workdir, checkpoint=checkpoint, overrides=overrides, splits=splits)
         return built, variables, 40
 
     fake = types.ModuleType("train")
@@ -49,6 +49,7 @@ def test_writes_coco_results_and_prints_the_table(restored, tmp_path, capsys, ca
     rows = json.loads(out.read_text("utf-8"))
     assert rows[1] == {"image_id": "dev_1.jpg", "caption": captions[1]} and len(rows) == 6
     assert restored["checkpoint"] == 20
+    assert restored["splits"] == ("dev",)  # features of no other split are computed
     assert restored["overrides"] == {"data.path": "DIR", "data.limit": "3"}
     said = capsys.readouterr().out
     # The run's own metrics and beam, with the baselines that need no features.
