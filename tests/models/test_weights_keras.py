@@ -94,7 +94,9 @@ def test_inception_however_its_layers_are_numbered(tmp_path):
 def test_vgg_without_its_top(tmp_path):
     model = randomise(apps.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3)))
     encoder = partial(VGG, output="pool5")
-    check(model, encoder, tmp_path / "m.keras", apps.vgg16.preprocess_input, "__call__")
+    preprocess = apps.vgg16.preprocess_input
+    loaded = check(model, encoder, tmp_path / "m.keras", preprocess, "__call__")
+    assert loaded.settings["channels"] == "bgr"
 
 
 def test_vgg_with_its_top_and_small_widths(tmp_path):
@@ -109,7 +111,8 @@ def test_vgg_with_its_top_and_small_widths(tmp_path):
         model.add(layers.Dense(4096, activation="relu", name=name))
     model.add(layers.Dense(10, name="predictions"))
     encoder = partial(VGG, depth=19, base_width=2, num_classes=10)
-    check(randomise(model), encoder, tmp_path / "m.keras", apps.vgg19.preprocess_input)
+    loaded = check(randomise(model), encoder, tmp_path / "m.keras", apps.vgg19.preprocess_input)
+    assert loaded.settings["channels"] == "bgr"
 
 
 def test_a_resnet_v2_is_refused(tmp_path):

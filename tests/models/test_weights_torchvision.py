@@ -92,7 +92,7 @@ class TorchVGG(nn.Module):
 @pytest.mark.parametrize("norm", [False, True])
 def test_vgg(tmp_path, norm):
     encoder = partial(VGG, depth=16, norm=norm, base_width=4, num_classes=10)
-    check(randomise(TorchVGG(norm)), encoder, tmp_path, size=96)
+    assert check(randomise(TorchVGG(norm)), encoder, tmp_path, size=96).variables["params"]
 
 
 class TorchFire(nn.Module):
@@ -126,7 +126,8 @@ class TorchSqueezeNet(nn.Module):
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_squeezenet(tmp_path, version):
     module = randomise(TorchSqueezeNet(version))
-    check(module, partial(SqueezeNet, version=version, num_classes=10), tmp_path, size=70)
+    encoder = partial(SqueezeNet, version=version, num_classes=10)
+    assert check(module, encoder, tmp_path, size=70).variables["params"]
 
 
 def conv_bn(inputs, outputs, size, stride=1, groups=1):
@@ -164,4 +165,5 @@ class TorchMobileNet(nn.Module):
 
 
 def test_mobilenet(tmp_path):
-    check(randomise(TorchMobileNet()), partial(MobileNetV2, num_classes=10), tmp_path, size=64)
+    encoder = partial(MobileNetV2, num_classes=10)
+    assert check(randomise(TorchMobileNet()), encoder, tmp_path, size=64).variables["stats"]
