@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from models.captioner import caption
 from models.decoding import PAD
@@ -142,7 +143,7 @@ class Captioning(Task):
                 f"{len(trained)} of their parameters are trained, first {min(trained)}; set "
                 'task.frozen=("encoder/",), model.encoder.cut, or data.cached_views=0.'
             )
-        features = jax.jit(self.predictors()["features"])
+        features = jax.jit(_one_by_one(self.predictors()["features"]))
         size = data.image_size
         image = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
         shape = jax.eval_shape(features, variables, image).shape[1:]
@@ -184,6 +185,21 @@ class Captioning(Task):
             "explain": explanation,
             "maps": maps,
         }
+
+
+def _one_by_one(features: Callable) -> Callable:
+    """`features` of one image after the other, on CPUs only: their maps then stay in its caches.
+
+    128 against 76 images/s for MobileNetV2's trunk at 256 px on two cores.
+    """
+
+    def slowly(variables: Tree, images: jax.Array) -> jax.Array:
+        return lax.map(lambda image: features(variables, image[None])[0], images)
+
+    def encode(variables: Tree, images: jax.Array) -> jax.Array:
+        return lax.platform_dependent(variables, images, cpu=slowly, default=features)
+
+    return encode
 
 
 def features_name(model: Model, variables: Tree) -> str:
