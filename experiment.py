@@ -90,6 +90,8 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
     if loaded:
         print(loaded.says)
         c.model.encoder.update(loaded.settings | c.model.encoder.to_dict())  # saved with the run
+        if loaded.crop < 1 and not c.data.get("image_crop"):
+            c.data.image_crop = loaded.crop
     started = loaded or c.get("init_from", {}).get("workdir")
     if weights and not started and c.task.get("frozen"):
         print("No weights: the encoder starts at random, so it is trained too, from images.")
@@ -188,7 +190,9 @@ def restore_ensemble(
         c = read_config(workdir)
         pair = Tokenizer.load(f"{workdir}/vocabulary.json").hash, b.data.tokenizer.hash
         sizes = c["data"]["image_size"], b.data.image_size
-        check_member(workdir, workdirs[0], vocabularies=pair, image_sizes=sizes)
+        crops = c["data"].get("image_crop") or 1.0, b.data.image_crop
+        same = dict(vocabularies=pair, image_sizes=sizes, image_crops=crops)
+        check_member(workdir, workdirs[0], **same)
         other, variables, _ = restore(workdir, data=b.data)
         members.append(other.task.model)
         everything.append(variables)

@@ -37,6 +37,8 @@ class Captions:
       tokenizer: "words", "characters", "bpe", or a vocabulary file (.json) saved by a run.
       language: "en", or several as "en,zh": then a caption starts with its language's token.
       language_sampling: of several, as many captions of each ("balanced") or any ("proportional").
+      image_crop: share of the sides, in the middle, that is looked at (1 = all); 0 = what the
+        encoder's weights file says (timm's crop_pct), or all.
       augment, flip: random crops and mirroring in training. Captions that say left or right are
         never mirrored; set flip=False where other words depend on the side.
       on_error: "raise" at a bad record, or "skip" (decodes every image once at the start).
@@ -54,6 +56,7 @@ class Captions:
         source: str,
         path: str = "",
         image_size: int = 224,
+        image_crop: float = 0.0,
         batch_size: int = 16,
         captions_per_image: int = 5,
         max_len: int = 20,
@@ -75,6 +78,9 @@ class Captions:
     ) -> None:
         self.name = f"{source} {path}".strip()
         self.image_size, self.batch_size, self.max_len = image_size, batch_size, max_len
+        if not 0 <= image_crop <= 1:
+            raise ValueError(f"data.image_crop={image_crop} is a share of the sides: 0 to 1")
+        self.image_crop = image_crop or 1.0
         self.captions_per_image, self.cached_views = captions_per_image, cached_views
         self.buckets = make_buckets(buckets, max_len)
         self._threads, self._prefetch = threads, prefetch
@@ -193,7 +199,8 @@ class Captions:
         for row, i, k, s in zip(out, index, view, seed, strict=True):
             if i >= 0:
                 example = split.examples[i]
-                row[...] = images.load(example.image, named(example), size, int(k), int(s))
+                share = self.image_crop
+                row[...] = images.load(example.image, named(example), size, int(k), int(s), share)
         return {"image": out}
 
     def cache_features(
@@ -215,7 +222,8 @@ class Captions:
             part = self._split(name)
             part.cache = None
             n, prints = len(part.examples), [_fingerprint(e) for e in part.examples]
-            digest = feature_files.digest(key, prints, self.image_size, part.views)
+            seen = (self.image_size, *([self.image_crop] if self.image_crop < 1 else []))
+            digest = feature_files.digest(key, prints, *seen, part.views)
             tell = progress and (lambda done, total, name=name: progress(name, done, total))
             part.cache = feature_files.build(
                 self._cache_dir / f"{name}-{digest}.npy",
@@ -268,9 +276,9 @@ class Captions:
         return [e.image_id for e in self._split(split).examples]
 
     def image(self, split: str, i: int) -> np.ndarray:
-        """The i-th image, whole -> uint8 [image_size, image_size, 3]."""
+        """The i-th image, as evaluation sees it -> uint8 [image_size, image_size, 3]."""
         example = self._split(split).examples[i]
-        return images.load(example.image, named(example), self.image_size)
+        return images.load(example.image, named(example), self.image_size, share=self.image_crop)
 
 
 def _fingerprint(example: Example) -> tuple:

@@ -8,6 +8,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable
+from math import ceil
 
 import cv2
 import numpy as np
@@ -116,17 +117,31 @@ def crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image[top : top + h, left : left + w]
 
 
-def view(image: np.ndarray, size: int, k: int, rng: np.random.Generator) -> np.ndarray:
+def middle(image: np.ndarray, share: float) -> np.ndarray:
+    """The central part of an image [h, w, 3] whose sides are `share` of its own."""
+    cut = [round(side * (1 - share) / 2) for side in image.shape[:2]]
+    return image[cut[0] : image.shape[0] - cut[0], cut[1] : image.shape[1] - cut[1]]
+
+
+def view(
+    image: np.ndarray, size: int, k: int, rng: np.random.Generator, share: float = 1.0
+) -> np.ndarray:
     """The k-th way to look at an image [h, w, 3] -> uint8 [size, size, 3].
 
-    k = 0 the whole image, 1 the same mirrored; from 2 on a random crop, mirrored when k is odd.
+    k = 0 its central `share` (1 = all of it), 1 the same mirrored; from 2 on a random crop of the
+    whole, mirrored when k is odd.
     """
-    image = resize(crop(image, rng) if k >= 2 else image, size)
+    image = resize(crop(image, rng) if k >= 2 else middle(image, share), size)
     return np.ascontiguousarray(image[:, ::-1] if k % 2 else image)
 
 
 def load(
-    read: Callable[[], bytes], origin: str, size: int, k: int = 0, seed: int = 0
+    read: Callable[[], bytes],
+    origin: str,
+    size: int,
+    k: int = 0,
+    seed: int = 0,
+    share: float = 1.0,
 ) -> np.ndarray:
     """Reads, decodes and views one image -> uint8 [size, size, 3].
 
@@ -136,5 +151,5 @@ def load(
         data = read()
     except (OSError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{origin}: the image cannot be read ({error}); replace it") from error
-    pixels = decode(data, origin, at_least=size if k < 2 else 2 * size)
-    return view(pixels, size, k, np.random.default_rng(seed))
+    pixels = decode(data, origin, at_least=ceil(size / share) if k < 2 else 2 * size)
+    return view(pixels, size, k, np.random.default_rng(seed), share)

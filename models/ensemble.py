@@ -86,13 +86,16 @@ class Ensemble:
         return {part: value for part, value in joined.items() if part != "cache" or any(value)}
 
 
-def check_member(run: Any, first: Any, *, vocabularies: tuple, image_sizes: tuple) -> None:
+def check_member(
+    run: Any, first: Any, *, vocabularies: tuple, image_sizes: tuple, image_crops: tuple
+) -> None:
     """Pairs of a further run's and the first one's; ValueError where they differ."""
     if vocabularies[0] != vocabularies[1]:
         raise ValueError(f"--ensemble={run}: its vocabulary is not that of {first}.")
-    own, wanted = image_sizes
-    if own != wanted:
-        raise ValueError(f"--ensemble={run}: data.image_size={own}, but {first}'s is {wanted}.")
+    for name, pair in (("image_size", image_sizes), ("image_crop", image_crops)):
+        own, wanted = pair
+        if own != wanted:
+            raise ValueError(f"--ensemble={run}: data.{name}={own}, but {first}'s is {wanted}.")
 
 
 def _mean(looks: Sequence[jax.Array | None]) -> jax.Array | None:

@@ -36,13 +36,15 @@ class Loaded(NamedTuple):
     """variables: {"params": tree, "stats": tree} of the encoder, float32, without what was skipped.
 
     settings: arguments of the encoder that go with them. says: one line about the file.
-    size: pixels of a side that they were trained on, 0 where nobody knows.
+    size: pixels of a side that they were trained on, 0 where nobody knows. crop: the central share
+    of a side that their publisher shows them (`data.image_crop`).
     """
 
     variables: dict[str, Any]
     settings: dict[str, Any]
     says: str
     size: int
+    crop: float
 
 
 def split(
@@ -94,16 +96,24 @@ def load(path: str | Path, encoder: partial, *, skip: Sequence[str] = ()) -> Loa
     unused += [k.split(" ")[0] for k in fitted.unknown]
     variables = unflatten({f"{room[k]}/{k}": found[k] for k in due if k in found})
     variables = {"params": {}, "stats": {}} | variables
-    return Loaded(variables, settings, _said(path, layout, unused, skipped), layout.size)
+    return Loaded(
+        variables, settings, _said(path, layout, unused, skipped), layout.size, layout.crop
+    )
 
 
 def save(
-    path: str | Path, variables: Mapping[str, Any], encoder: partial, *, size: int = 0
+    path: str | Path,
+    variables: Mapping[str, Any],
+    encoder: partial,
+    *,
+    size: int = 0,
+    crop: float = 1.0,
 ) -> None:
     """Writes the variables of `encoder(rngs=)` as safetensors, all its arguments as metadata.
 
-    size: pixels of a side that it was trained on. `load` gives the same bits back. Raises
-    ValueError where the variables are another encoder's.
+    size: pixels of a side that it was trained on; crop: the central share of a photograph's side
+    that they show. `load` gives the same bits back. Raises ValueError where the variables are
+    another encoder's.
     """
     leaves = {k.split("/", 1)[1]: np.asarray(v) for k, v in flatten(variables).items()}
     _, due = _shapes(encoder)
@@ -113,7 +123,8 @@ def save(
     for low in [k for k in leaves if k.startswith("lower/")]:  # a file knows no cut
         high = low.replace("lower/", "blocks/", 1)
         leaves[high] = np.concatenate([leaves.pop(low), leaves[high]])
-    about = {"type": _kind(encoder), "arguments": _arguments(encoder), "size": size}
+    about = {"type": _kind(encoder), "arguments": _arguments(encoder)}
+    about |= {"size": size, "crop": crop}
     write(path, leaves, {"capax": json.dumps(about)})
 
 
@@ -135,6 +146,7 @@ def _saved_by_us(metadata: Mapping[str, str]) -> Layout | None:
         settings={k: v for k, v in given.items() if k in SETTINGS},
         place=place,
         size=about["size"],
+        crop=about.get("crop", 1.0),
     )
 
 
@@ -187,6 +199,7 @@ def _misfit(
 def _said(path: str | Path, layout: Layout, unused: list[str], skipped: list[str]) -> str:
     told = [f"{k} {layout.settings[k]}" for k in ("mean", "std", "channels")]
     size = f", made for {layout.size}-pixel images" if layout.size else ""
+    told += [f"central {layout.crop:.1%} of each side"] if layout.crop < 1 else []
     said = f"{path} is {layout.says}{size}; {', '.join(told)}"
     said += f"; not used: {counted(unused)}" if unused else ""
     return said + (f"; at random (weights_skip): {counted(skipped)}" if skipped else "")

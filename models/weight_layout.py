@@ -29,7 +29,8 @@ class Layout:
     says: in words, for messages. kind: the `model.encoder.type` that it fits.
     arguments: of the encoder that was saved. settings: arguments that go with these weights
     unless the config gives others: preprocessing, padding, epsilon. size: pixels of a side that it
-    was trained on, 0 = not known.
+    was trained on, 0 = not known. crop: share of a side that was cut out of the middle, as the
+    publisher says; 1 = all of it.
     place(name, array) says where a tensor goes, in our layout. A bias of a convolution with batch
     norm is taken off the norm's mean; `blocks@3/x` goes to row 3 of the stack `blocks/x`, or to
     the rows of `lower/x` where the encoder is cut there.
@@ -42,6 +43,7 @@ class Layout:
     settings: dict[str, Any]
     place: Callable[[str, np.ndarray], Placed]
     size: int = 0
+    crop: float = 1.0
     fill: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -145,6 +147,22 @@ def preprocessing(about: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     """mean and std in 0..255, as far as `beside` found them in 0..1."""
     names = {"mean": "mean", "image_mean": "mean", "std": "std", "image_std": "std"}
     return {ours: tuple(255.0 * x for x in about[k]) for k, ours in names.items() if k in about}
+
+
+def centre(about: Mapping[str, Any]) -> float:
+    """Share of a side that the publisher's evaluation cuts out of the middle; 1 where none.
+
+    timm says `crop_pct`; Hugging Face `crop_size` out of `size`, with `do_center_crop`.
+    """
+    if "crop_pct" in about:
+        return float(about["crop_pct"])
+    if not about.get("do_center_crop"):
+        return 1.0
+    inner, outer = (
+        min(side.values()) if isinstance(side, dict) else side
+        for side in (about.get("crop_size", 1), about.get("size", 1))
+    )
+    return min(inner / outer, 1.0)
 
 
 def counted(names: list[str]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from models.encoder import HALF, IMAGENET_MEAN, IMAGENET_STD
 from models.resnet import DEPTHS
 from models.resnet import layout as places_of
-from models.weight_layout import Arrays, Layout, Placed, beside, preprocessing, torch_leaf
+from models.weight_layout import Arrays, Layout, Placed, beside, centre, preprocessing, torch_leaf
 
 IMAGENET = dict(mean=IMAGENET_MEAN, std=IMAGENET_STD, channels="rgb")
 
@@ -37,8 +37,9 @@ def recognise(arrays: Arrays, path: Path) -> Layout | None:
     ):
         if sign in arrays:
             layout = made(arrays)
-            settings = layout.settings | preprocessing(beside(path))
-            return dataclasses.replace(layout, settings=settings)
+            about = beside(path)
+            settings = layout.settings | preprocessing(about)
+            return dataclasses.replace(layout, settings=settings, crop=centre(about))
     return None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from models.encoder import HALF
-from models.weight_layout import Arrays, Layout, Placed, beside, preprocessing, torch_leaf
+from models.weight_layout import Arrays, Layout, Placed, beside, centre, preprocessing, torch_leaf
 
 TIMM = {
     "patch_embed.proj": "patch",
@@ -83,7 +83,7 @@ def recognise(arrays: Arrays, path: Path) -> Layout | None:
     arguments |= {"heads": heads} if heads else {}
     settings = dict(mean=HALF, std=HALF, channels="rgb", image_size=size) | preprocessing(about)
     place = _placer(module, arguments["class_token"])
-    return Layout(f"a {who} ViT", "vit", arguments, settings, place, size)
+    return Layout(f"a {who} ViT", "vit", arguments, settings, place, size, centre(about))
 
 
 def _placer(module: Callable[[str], str | None], class_token: bool) -> Callable[..., Placed]:

@@ -59,6 +59,7 @@ class Photographs:
         config, self.tokenizer, self._variables = run.config, run.tokenizer, run.variables
         self.language = language or "".join(self.tokenizer.languages[:1])
         self.image_size, self.batch_size = config["data"]["image_size"], batch_size
+        self._crop = config["data"].get("image_crop") or 1.0
         options = {"beam": 3, "length": config["data"]["max_len"]}
         options |= {k: v for k, v in config.get("task", {}).items() if k == "length"}
         options |= {**config.get("final", {}), **search}
@@ -117,7 +118,7 @@ class Photographs:
         file = pathlib.Path(path)
         if not file.is_file():
             raise ValueError(f"{path}: there is no such file; check the name.")
-        return images.load(file.read_bytes, path, self.image_size)
+        return images.load(file.read_bytes, path, self.image_size, share=self._crop)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -46,7 +46,9 @@ def trained(
         words = Tokenizer.load(pathlib.Path(other) / "vocabulary.json")
         sizes = theirs["data"]["image_size"], config["data"]["image_size"]
         pair = words.hash, tokenizer.hash
-        check_member(other, workdir, vocabularies=pair, image_sizes=sizes)
+        crops = tuple(c["data"].get("image_crop") or 1.0 for c in (theirs, config))
+        same = dict(vocabularies=pair, image_sizes=sizes, image_crops=crops)
+        check_member(other, workdir, **same)
         found.append((_model(theirs, len(tokenizer)), _weights(other, "best", theirs)))
     models, variables = zip(*found, strict=True)
     return Trained(config, tokenizer, Ensemble(models), variables)

@@ -120,3 +120,7 @@ def test_views():
         h, w = images.crop(image, rng(seed)).shape[:2]
         assert 0.4 < h * w / (64 * 48) <= 1 and 0.7 < (h / 48) / (w / 64) < 1.4
     assert images.view(image[:1, :1], 8, 2, rng(0)).shape == (8, 8, 3)
+    h, w = image.shape[:2]
+    central = images.view(image, 32, 0, rng(0), 0.5)
+    assert np.array_equal(central, images.resize(image[h // 4 : -(h // 4), w // 4 : -(w // 4)], 32))
+    assert np.array_equal(images.view(image, 32, 2, rng(7), 0.5), crop)

@@ -192,7 +192,7 @@ def test_a_file_fits_wherever_the_encoder_is_cut(tmp_path):
 def test_a_run_starts_from_the_file_and_keeps_its_settings(tmp_path):
     encoder = partial(ResNet, depth=18, stages=2, stem="small", base_width=4, mean=(9.0,) * 3)
     made = variables(encoder)
-    pretrained.save(tmp_path / "w.safetensors", made, encoder)
+    pretrained.save(tmp_path / "w.safetensors", made, encoder, crop=0.8)
     config = captioning_shapes.get_config("smoke").unlock()
     config.evals = {}
     config.model.encoder = dict(encoder.keywords, type="resnet")
@@ -203,8 +203,10 @@ def test_a_run_starts_from_the_file_and_keeps_its_settings(tmp_path):
     assert same(b.init().params["encoder"], made["params"])
     # What is saved beside the checkpoints is enough to build the same encoder without the file.
     assert tuple(b.config.model.encoder.mean) == (9.0, 9.0, 9.0)
+    assert b.config.data.image_crop == b.data.image_crop == 0.8
     (tmp_path / "w.safetensors").unlink()
     again = experiment.build(b.config, mesh=mesh, weights=False)
+    np.testing.assert_array_equal(again.data.image("train", 0), b.data.image("train", 0))
     state = b.task.variables(b.init())
     assert features_name(again.task.model, state) == features_name(b.task.model, state)
     config.model.encoder.mean = (8.0,) * 3

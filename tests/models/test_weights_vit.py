@@ -122,3 +122,24 @@ def test_preprocessing_comes_from_the_files_beside_the_weights(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(about))
     with pytest.raises(ValueError, match=r"is a timm ViT: set model.encoder.heads=4 \(now 2\)"):
         pretrained.load(tmp_path / "w.pth", partial(ViT, **SMALL_VIT))
+
+
+@pytest.mark.parametrize(
+    ("about", "share"),
+    [
+        ({"pretrained_cfg": {"crop_pct": 0.9}}, 0.9),
+        ({"do_center_crop": True, "size": {"shortest_edge": 256}, "crop_size": 224}, 0.875),
+        ({"do_center_crop": False, "size": 256, "crop_size": 224}, 1.0),
+        ({}, 1.0),
+    ],
+)
+def test_the_publishers_central_crop_travels_with_the_weights(tmp_path, about, share):
+    torch.save(randomise(TorchViT()).state_dict(), tmp_path / "w.pth")
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    encoder = partial(ViT, **SMALL_VIT)
+    loaded = pretrained.load(tmp_path / "w.pth", encoder)
+    assert loaded.crop == share
+    assert ("of each side" in loaded.says) == (share < 1)
+    ours = partial(encoder, **loaded.settings)
+    pretrained.save(tmp_path / "ours.safetensors", loaded.variables, ours, crop=loaded.crop)
+    assert pretrained.load(tmp_path / "ours.safetensors", encoder).crop == share
