@@ -114,12 +114,9 @@ class Rules:
             now = jnp.take(tokens, t - n + 1 + k, axis=-1, mode="clip")[..., None]
             same &= tokens[..., k : k + places] == now
         follower = jnp.where(same, tokens[..., n - 1 :], PAD)  # PAD is never said anyway
-        b, i = jnp.indices(tokens.shape[:2])
-        return (
-            jnp.zeros((*tokens.shape[:2], vocab), bool)
-            .at[b[..., None], i[..., None], follower]
-            .set(True)
-        )
+        b, i = (jnp.arange(n) for n in tokens.shape[:2])
+        none = jnp.zeros((*tokens.shape[:2], vocab), bool)
+        return none.at[b[:, None, None], i[:, None], follower].set(True)
 
 
 FREE = Rules()

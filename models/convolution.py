@@ -60,8 +60,10 @@ def _pick(x: jax.Array, kernel: jax.Array, groups: int, stride: int) -> str:
     # XLA's gradient of the kernel is 1.4-4 times slower where the map is large (and 10 times for
     # a strided 1x1 convolution); at 7x7 it is faster. A row must be long enough to pay for its
     # sum. On one device only: over a mesh every round of the loop would end in a reduction.
+    # An exported program's batch has no size yet, and no gradient.
     rows, columns = (-(-length // stride) for length in x.shape[1:3])
-    if rows > 7 and columns * x.shape[0] >= 128 and jax.sharding.get_abstract_mesh().size <= 1:
+    long = isinstance(x.shape[0], int) and columns * x.shape[0] >= 128
+    if rows > 7 and long and jax.sharding.get_abstract_mesh().size <= 1:
         return "rows"
     # A dot is 1.2-1.8 times faster forward, 2-3 times backward.
     return "dot" if kernel.shape[:2] == (1, 1) else "conv"

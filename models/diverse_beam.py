@@ -22,8 +22,9 @@ def diverse(
     """
     _, beams, vocab = logprob.shape
     logprob, before, done = (x.reshape(-1, groups, *x.shape[1:]) for x in (logprob, before, done))
-    taken = jnp.zeros((len(logprob), vocab))
-    image = jnp.arange(len(logprob))[:, None]
+    batch = logprob.shape[0]  # not len(): an exported program's batch has no size yet
+    taken = jnp.zeros((batch, vocab))
+    image = jnp.arange(batch)[:, None]
     found = []
     for g in range(groups):
         cost = diversity * taken
