@@ -20,6 +20,8 @@ cv2.setNumThreads(1)
 MAX_PIXELS = 100_000_000
 Image.init()  # here, because Pillow would otherwise load its readers in the middle of a thread
 FORMATS = tuple(f for f in ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF") if f in Image.OPEN)
+# What Pillow raises for it, RuntimeError for AVIF.
+DAMAGE = (OSError, SyntaxError, EOFError, IndexError, TypeError, RuntimeError, MemoryError)
 
 
 def decode(data: bytes, origin: str = "image", *, at_least: int = 0) -> np.ndarray:
@@ -50,7 +52,7 @@ def decode(data: bytes, origin: str = "image", *, at_least: int = 0) -> np.ndarr
         raise ValueError(
             f"{origin}: not an image file that can be read ({', '.join(FORMATS)}); replace it"
         ) from error
-    except (OSError, SyntaxError, EOFError, IndexError, TypeError, MemoryError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{origin}: the image is damaged ({error}); replace it") from error
 
 

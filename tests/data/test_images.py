@@ -91,6 +91,8 @@ BROKEN = {
     "bomb": (bomb(), "more pixels|more than the limit"),
     "zeroed": (saved(smooth(), "PNG")[:50] + bytes(500), "damaged"),
 }
+if "AVIF" in images.FORMATS:
+    BROKEN["lost avif"] = (saved(smooth(), "AVIF").replace(b"iloc", b"free"), "damaged")
 
 
 @pytest.mark.parametrize("name", BROKEN)
