@@ -2,78 +2,22 @@
 
 import functools
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from PIL import Image
 
 from data.images import load
 from data.tokenizer import Tokenizer
 from models.captioner import caption
-from models.functional import functional
 from serving import caption as serving
-from training.build import maker
-from training.checkpoint import Checkpointer
-from training.state import TrainState
+from serving.program import as_json
 
-MODEL = {
-    "type": "captioner",
-    "encoder": {"type": "resnet", "stages": 1, "stem": "small", "base_width": 8},
-    "decoder": {"type": "attention_lstm", "width": 16, "attention_width": 8},
-}
-SIZE, LENGTH = 16, 6
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """(workdir of two checkpoints, of which the first is best; model; variables of the best)."""
-    workdir = tmp_path_factory.mktemp("run")
-    tokenizer = Tokenizer.train("words", ["a red dog runs", "two cats sleep here"], min_count=1)
-    tokenizer.save(workdir / "vocabulary.json")
-    made = maker("models", MODEL, vocab_size=len(tokenizer))
-    model = functional(lambda rngs: made(rngs=rngs))
-    variables = jax.jit(model.init)(jax.random.key(3))
-    params, mesh = variables["params"], jax.make_mesh((1,), ("data",))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    keeper = Checkpointer(workdir, every=1, keep=2, best="dev/CIDEr-D")
-    for step, value in ((1, 0.9), (2, 0.1)):
-        state = TrainState(
-            step=jnp.int32(step),
-            params=jax.tree.map(jnp.zeros_like, {"decoder": params["decoder"]}),
-            opt_state={"count": jnp.int32(step)},  # never read
-            stats=variables["stats"],
-            frozen={"encoder": params["encoder"]},
-            ema=jax.tree.map(
-                jnp.zeros_like if step > 1 else jnp.copy, {"decoder": params["decoder"]}
-            ),
-        )
-        keeper.save(step, jax.device_put(state, everywhere), {"dev/CIDEr-D": value})
-    keeper.close()
-    config = {
-        # The weights file trained from is not needed, and may be gone.
-        "model": MODEL | {"encoder": MODEL["encoder"] | {"weights": "gone.npz"}},
-        "data": {"image_size": SIZE, "max_len": 5},
-        "task": {"length": LENGTH},
-        "checkpoint": {"every": 1, "best": "dev/CIDEr-D"},
-        "final": {"beam": 2, "length_penalty": 0.5},
-    }
-    (workdir / "config.json").write_text(json.dumps(config))
-    return workdir, model, variables
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    for i in range(3):
-        pixels = np.random.default_rng(i).integers(0, 255, (20, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.{'jpg' if i else 'png'}")
-    (folder / "torn.jpg").write_bytes((folder / "1.jpg").read_bytes()[:200])
-    return folder
+SIZE, CROP, LENGTH = 16, 0.8, 6  # of the run in conftest.py
 
 
 def test_variables_are_the_average_joined_with_the_frozen(run):
@@ -91,15 +35,14 @@ def test_captions_equal_the_model_and_bad_files_do_not_stop_them(run, photos, ca
     files = [str(photos / name) for name in ("0.png", "torn.jpg", "1.jpg", "none.jpg", "2.jpg")]
     assert serving.main([f"--workdir={workdir}", *files]) == 1
     out, err = capsys.readouterr()
-    images = [load(Path(f).read_bytes, f, SIZE) for f in (files[0], files[2], files[4])]
+    good = (files[0], files[2], files[4])
+    images = [load(Path(f).read_bytes, f, SIZE, share=CROP) for f in good]
     options = dict(beam=2, length=LENGTH, length_penalty=0.5)
     decode = jax.jit(functools.partial(caption, model, **options))
     want = decode(variables, jnp.stack(images))["tokens"][:, 0]
     tokenizer = Tokenizer.load(workdir / "vocabulary.json")
     said = [tokenizer.decode(row) for row in want.tolist()]
-    assert out.splitlines() == [
-        f"{f}: {s}" for f, s in zip((files[0], files[2], files[4]), said, strict=True)
-    ]
+    assert out.splitlines() == [f"{f}: {s}" for f, s in zip(good, said, strict=True)]
     lines = err.splitlines()
     assert len(lines) == 2 and "torn.jpg" in lines[0] and "none.jpg: there is no such" in lines[1]
 
@@ -121,6 +64,10 @@ def test_json(run, photos, capsys):
     assert bad["image"] == files[1] and "torn.jpg" in bad["error"]
 
 
+def test_nothing_found_is_null_in_json():
+    assert as_json([("", -math.inf)]) == {"caption": "", "logprob": None}
+
+
 @pytest.mark.parametrize(
     "flags, said",
     [
@@ -130,6 +77,7 @@ def test_json(run, photos, capsys):
         (["--workdir={}", "--decode", "forced=zebra"], '"zebra" has a word that is not in'),
         (["--workdir={}", "--decode", "consensus=true"], "consensus=true weighs words by"),
         (["--workdir={}", "--ensemble=nowhere"], "nowhere/config.json cannot be read"),
+        (["--workdir={}", "--decode", "min_length=9"], "min_length=9 is longer than length=6"),
         (["--workdir={}", "--beam=0"], "beam=0: it is the number of hypotheses"),
     ],
 )
