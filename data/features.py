@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -29,6 +30,26 @@ def default_folder() -> Path:
 def digest(*parts: object) -> str:
     """24 hexadecimal digits of the parts' JSON."""
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:24]
+
+
+def remembered(file: Path, make: Callable[[], Any]) -> Any:
+    """What `make()` returns, as JSON; `file` keeps it for the next time."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(file.read_text(encoding="utf-8"))
+    made = make()
+    with contextlib.suppress(OSError):  # a read-only home only costs the next start some time
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
+        os.replace(draft, file)
+    return made
+
+
+def array_shape(file: BinaryIO) -> tuple[int, ...]:
+    """The shape in the header of a .npy file, which is all that is read of it."""
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}[version]
+    return getattr(np.lib.format, read)(file)[0]
 
 
 class FeatureFile:

@@ -1,10 +1,11 @@
 """Features that were computed elsewhere, such as bottom-up regions (Anderson et al. 2018).
 
 `data.features` is a folder with one file per image, `<image id>.npz` (its array "feat", or its only
-one) or `<image id>.npy`, or else a single .npz with one array [S, D] (or [h, w, D]) per image id.
-Rows are read when a batch needs them.
+one) or `<image id>.npy`, or else a single .npz with one array [S, D] (or [h, w, D]) per image id,
+or a single .array_record (data/feature_records.py). Rows are read when a batch needs them.
 """
 
+import io
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,16 +14,26 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data import feature_records
+from data.features import array_shape
 from data.source import existing, open_zip
 
 
 class Stored(NamedTuple):
-    """One array on disk: a .npy file, or a member of an .npz archive."""
+    """One array on disk: a .npy file, or a member of an .npz archive, which may be a record."""
 
     path: str
     member: str = ""
+    record: int = -1  # of an ArrayRecord file
+    known: tuple[int, ...] = ()  # its shape, if it need not be read again
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.member if self.record < 0 else f'record {self.record}'}"
 
     def open(self):
+        if self.record >= 0:
+            data = feature_records.open_records(self.path, os.getpid())[self.record]
+            return zipfile.ZipFile(io.BytesIO(data)).open(self.member)
         if not self.member:
             return open(self.path, "rb")
         return open_zip(self.path, os.getpid()).open(self.member)
@@ -35,10 +46,10 @@ class Stored(NamedTuple):
 
     def shape(self) -> tuple[int, int]:
         """(S, D) from the header alone. Raises ValueError for anything but 2 or 3 dimensions."""
-        with self.open() as file:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}[version]
-            shape, _, _ = getattr(np.lib.format, read)(file)
+        shape = self.known
+        if not shape:
+            with self.open() as file:
+                shape = array_shape(file)
         if len(shape) not in (2, 3) or not all(shape):
             raise ValueError(f"its shape is {list(shape)}")
         return int(np.prod(shape[:-1])), shape[-1]
@@ -74,7 +85,8 @@ def open_features(path: str, ids: Mapping[str, Sequence[int | str]]) -> dict[str
     file that holds no such array, or several widths.
     """
     root = existing(path, "data.features")
-    find = _folder(root) if root.is_dir() else _archive(root)
+    single = _records if root.suffix == feature_records.SUFFIX else _archive
+    find = _folder(root) if root.is_dir() else single(root)
     stored, shapes = {}, {}
     for split, names in ids.items():
         stored[split] = [_find(find, root, name) for name in names]
@@ -83,7 +95,7 @@ def open_features(path: str, ids: Mapping[str, Sequence[int | str]]) -> dict[str
                 shapes[item] = item.shape()
             except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
                 raise ValueError(
-                    f"{item.path} {item.member} holds no features [S, D] ({error}); replace it"
+                    f"{item} holds no features [S, D] ({error}); replace it"
                 ) from error
     widths = {width: item for item, (_, width) in shapes.items()}
     if len(widths) > 1:
@@ -127,6 +139,13 @@ def _archive(root: Path) -> dict[str, Stored]:
         members = open_zip(str(root), os.getpid()).namelist()
     except zipfile.BadZipFile as error:
         raise ValueError(
-            f"data.features={root} is neither a folder nor an npz archive ({error})"
+            f"data.features={root} is neither a folder nor an npz archive ({error}) nor "
+            f"named *{feature_records.SUFFIX}"
         ) from error
     return {name.removesuffix(".npy"): Stored(str(root), name) for name in members}
+
+
+def _records(root: Path) -> dict[str, Stored]:
+    shapes = feature_records.listed(root).items()
+    member = feature_records.FEAT
+    return {name: Stored(str(root), member, i, s) for i, (name, s) in enumerate(shapes)}

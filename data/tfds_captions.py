@@ -4,7 +4,6 @@ Read through `as_data_source()` with the image left encoded, so TensorFlow is ne
 The features are `image` and `captions`: texts, records with a `text`, or texts by language.
 """
 
-import contextlib
 import functools
 import json
 import os
@@ -121,17 +120,13 @@ def _check(builder, folder: Path, language: str) -> None:
 def _listed(folder: Path, split: str, language: str) -> list[tuple[Any, list[str], dict | None]]:
     """(image id, captions, truth) of every record; from the cache folder the second time."""
     digest = features.digest(str(folder.resolve()), _stamp(folder), split, language)
+
+    def read() -> list:
+        records = _records(str(folder), split, os.getpid())
+        return [_row(records[i], i, language) for i in range(len(records))]
+
     file = features.default_folder() / "captions" / f"{split}-{digest}.json"
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(file.read_text(encoding="utf-8"))
-    records = _records(str(folder), split, os.getpid())
-    listed = [_row(records[i], i, language) for i in range(len(records))]
-    with contextlib.suppress(OSError):  # a read-only home only costs the next start some time
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(listed, ensure_ascii=False), encoding="utf-8")
-        os.replace(draft, file)
-    return listed
+    return features.remembered(file, read)
 
 
 def _stamp(folder: Path) -> str:
