@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.export import symbolic_shape
 from tiny import jit
 
 from models.aoa import AoA
 from models.att2in import Att2in
 from models.attention_lstm import AttentionLSTM
+from models.decoding import Rules, beam_search
 from models.functional import flatten, functional
 from models.prefix_lm import PrefixLM
 from models.recurrent import Recurrent
@@ -256,3 +258,22 @@ def test_more_words_than_positions_is_a_sentence():
         start = partial(model.apply, method="start")
         with pytest.raises(ValueError, match=r"9 tokens need decoder.max_length >= 9, it is 8"):
             jax.eval_shape(lambda v, start=start: start(v, GRID, 1, 9), variables)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_search_can_be_exported(name):
+    """No size of the batch is asked for: serving/export.py traces it as a symbol."""
+    model = functional_decoder(DECODERS[name])
+    (batch,) = symbolic_shape("b")
+
+    def found(variables, grid):
+        step = partial(model.apply, variables, method="step")
+        ways = dict(groups=2), dict(rules=Rules(forced=((5,),), no_repeat_ngram=2))
+        for way in ways:
+            state = model.apply(variables, grid, 4, T, method="start")
+            yield beam_search(step, state, length=T, **way)["tokens"]
+
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    grid = jax.ShapeDtypeStruct((batch, S, D), jnp.float32)
+    tokens = jax.eval_shape(lambda *args: list(found(*args)), variables, grid)
+    assert [x.shape for x in tokens] == [(batch, 4, T)] * 2
