@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -129,16 +130,18 @@ class Service:
         self, files: Sequence[bytes], names: Sequence[str], n: int
     ) -> list[dict[str, Any]]:
         """Image files -> one object each. 400, a sentence with the file's name, for a bad one."""
-        loop, size = asyncio.get_running_loop(), self._program.image_size
-        load = lambda data, name: images.load(lambda: data, name, size)  # noqa: E731
-        pairs = zip(files, names, strict=True)
-        jobs = [loop.run_in_executor(self._decoders, load, *pair) for pair in pairs]
+        loop, pairs = asyncio.get_running_loop(), zip(files, names, strict=True)
+        jobs = [loop.run_in_executor(self._decoders, self._load, *pair) for pair in pairs]
         try:
             pixels = await asyncio.gather(*jobs)
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
         answers = [asyncio.wrap_future(self._batcher.ask(one)) for one in pixels]
         return [as_json(captions[:n]) for captions in await asyncio.gather(*answers)]
+
+    def _load(self, file: bytes, name: str) -> np.ndarray:
+        size, share = self._program.image_size, self._program.image_crop
+        return images.load(lambda: file, name, size, share=share)
 
 
 def _instances(body: bytes) -> list[bytes]:

@@ -3,6 +3,7 @@
     captioner = load("captioner")
     captioner.n_best(pixels)  # uint8 [n, H, W, 3] -> n lists of (caption, log-probability)
 
+Pixels are as the run saw them: image_size squared, of the central image_crop of the sides.
 Needs jax, flatbuffers, numpy, the tokenizer and serving/program.py; neither flax nor models/.
 """
 
