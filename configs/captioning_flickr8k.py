@@ -34,6 +34,7 @@ def get_config(arg: str = ""):
         decoder=dict(type="attention_lstm", width=384, dropout=0.5, grid_dropout=0.2),
     )
     c.task = dict(type="captioning", frozen=("encoder/",), label_smoothing=0.1, length=20)
+    c.task.token_dropout = 0.0  # share of input words replaced by <unk>
     c.optim.lr = 1e-3
     c.optim.warmup = 400
     c.step.ema = 0.997

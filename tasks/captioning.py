@@ -37,6 +37,8 @@ class Captioning(Task):
     doubly_stochastic   weight of Σ_i (1 − Σ_t α_ti)² (Xu 2015, eq. 14), 0 = off
     token_dropout       probability that an input word is replaced by UNK (Bowman 2016)
     unlikelihood        weight of the penalty on words already said (Welleck 2020), 0 = off
+    consensus           each caption weighs its CIDEr-D with the image's other ones in the batch,
+                        to this power (consensus-based XE of Phan 2017 at 1), 0 = all the same
     train_stats         batch statistics from the batch, for encoders trained from scratch
     length              longest caption that is decoded, in tokens
     """
@@ -52,6 +54,7 @@ class Captioning(Task):
         doubly_stochastic: float = 0.0,
         token_dropout: float = 0.0,
         unlikelihood: float = 0.0,
+        consensus: float = 0.0,
         train_stats: bool = False,
         length: int = 20,
     ):
@@ -61,6 +64,7 @@ class Captioning(Task):
         self.scheduled_sampling_steps = scheduled_sampling_steps
         self.doubly_stochastic = doubly_stochastic
         self.token_dropout, self.unlikelihood = token_dropout, unlikelihood
+        self.consensus = consensus
         self.train_stats = train_stats
         self._said: Callable[[], list] | None = None  # training captions as ids, once attached
 
@@ -101,14 +105,15 @@ class Captioning(Task):
         mask = (target != PAD).astype(jnp.float32)
         count = mask.sum()
         nll = likelihood.cross_entropy(out["logits"], target)
-        total = (nll * mask).sum()
         right = (out["logits"].argmax(-1) == target) * mask
-        metrics = {"nll": (total, count), "word_accuracy": (right.sum(), count)}
+        metrics = {"nll": ((nll * mask).sum(), count), "word_accuracy": (right.sum(), count)}
+        weight = mask * self._votes(target)[..., None] if self.consensus else mask
+        total, count = (nll * weight).sum(), weight.sum()
         if self.label_smoothing:
             flat = likelihood.uniform_cross_entropy(out["logits"])
-            total += self.label_smoothing * ((flat - nll) * mask).sum()
+            total += self.label_smoothing * ((flat - nll) * weight).sum()
         if self.unlikelihood:
-            repeats = (likelihood.unlikelihood(out["logits"], target) * mask).sum()
+            repeats = (likelihood.unlikelihood(out["logits"], target) * weight).sum()
             total += self.unlikelihood * repeats
             metrics["unlikelihood"] = (repeats, count)
         if self.doubly_stochastic:
@@ -119,15 +124,30 @@ class Captioning(Task):
             metrics["attention_penalty"] = (penalty, real.sum().astype(jnp.float32))
         return total, Aux(count, metrics)
 
+    def _votes(self, target: jax.Array) -> jax.Array:
+        """What each caption of target [B, N, T] weighs: [B, N]; 1 where an image has no other."""
+        if target.shape[1] < 2:
+            raise ValueError("task.consensus compares captions: set data.captions_per_image >= 2.")
+        real = (target != PAD).any(-1)
+        others = real[:, None] & ~jnp.eye(target.shape[1], dtype=bool)
+        likeness = jnp.where(others, self._agreement()(target), 0.0).sum(-1)
+        votes = others.sum(-1)
+        return jnp.where(votes, (likeness / jnp.maximum(votes, 1)) ** self.consensus, 1.0)
+
     def _agreement(self) -> Callable[[jax.Array], jax.Array]:
         """CIDEr-D between captions, weighed by the training captions."""
         if not self._said:
-            raise ValueError("consensus=true needs training captions: attach the data first.")
+            raise ValueError("consensus needs training captions: attach the data first.")
         return partial(cider.agreement, cider.table(self._said()))
 
     def attach(self, data: Any, variables: Tree, splits: tuple[str, ...] = ()) -> None:
         """With `data.cached_views`, frozen layers run once and batches carry their features."""
         words = data.tokenizer
+        if self.consensus and words.languages:
+            raise ValueError(
+                "task.consensus compares captions of one language: set it to 0, or data.language "
+                "to one."
+            )
         self._said = lambda: [
             [words.encode(text, language) for text in texts]
             for language in words.languages or ("",)

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metrics.cider import Frequencies, cider
+from metrics.corpus import Corpus
 from models.attention_lstm import AttentionLSTM
 from models.captioner import Captioner
 from models.decoding import EOS, PAD, UNK
 from models.functional import functional
 from models.mobilenet_v2 import MobileNetV2
-from rewards import cider
+from rewards.cider import agreement, table
 from tasks.base import merge, partition
 from tasks.captioning import Captioning
 
@@ -142,27 +144,71 @@ def test_decode_is_greedy_and_pure():
     np.testing.assert_array_equal(first["tokens"], second["tokens"])
 
 
+class Data:
+    """Three images with captions of ids as words."""
+
+    cached_views = 0
+
+    class tokenizer:
+        languages = ()
+        encode = staticmethod(lambda text, language: [int(i) for i in text.split()])
+
+    def references(self, split, language):
+        return {"x": ["4 5 6", "4 5"], "y": ["7 8 9 4"], "z": ["10 10"]}
+
+
+def test_captions_weigh_as_much_as_the_others_of_the_image_agree():
+    data = batch(captions=3)
+    tokens = data["tokens"].at[0, 1].set(data["tokens"][0, 0]).at[1, 1:].set(PAD)
+    data["tokens"] = tokens
+    task = Captioning(model=model(), consensus=0.5, label_smoothing=0.1)
+    with pytest.raises(ValueError, match="consensus needs training captions"):
+        loss(task, data)
+    task.attach(Data(), variables())
+    total, count, aux = loss(task, data)
+    plain = Captioning(model=model(), label_smoothing=0.1)
+    frequencies = Frequencies.of([["4 5 6 2", "4 5 2"], ["7 8 9 4 2"], ["10 10 2"]])
+    expected = np.zeros(2)
+    for i, image in enumerate(np.asarray(tokens)[..., 1:]):
+        texts = [" ".join(str(w) for w in row if w != PAD) for row in image]
+        texts = [text for text in texts if text]
+        for n, text in enumerate(texts):
+            others = [t for m, t in enumerate(texts) if m != n]
+            weight = 1.0
+            if others:
+                weight = cider(Corpus([text], [others]), frequencies=frequencies)[0] ** 0.5
+            one = {k: v[i : i + 1] for k, v in data.items()}
+            one["tokens"] = one["tokens"][:, n : n + 1]
+            alone, words, _ = loss(plain, one)
+            expected += weight * np.array([alone, words])
+    np.testing.assert_allclose([total, count], expected, rtol=1e-5)
+    np.testing.assert_allclose(aux.metrics["nll"][1], (tokens[..., 1:] != PAD).sum())
+
+
+def test_consensus_needs_several_captions_of_one_language():
+    task = Captioning(model=model(), consensus=1.0)
+    with pytest.raises(ValueError, match="set data.captions_per_image >= 2"):
+        loss(task, batch(captions=1))
+
+    class Two(Data):
+        class tokenizer(Data.tokenizer):
+            languages = ("en", "zh")
+
+    with pytest.raises(ValueError, match=r"task.consensus compares captions of one language"):
+        task.attach(Two(), variables())
+
+
 def test_consensus_orders_samples_by_their_agreement_weighed_by_the_training_captions():
-    class Data:
-        cached_views = 0
-
-        class tokenizer:
-            languages = ()
-            encode = staticmethod(lambda text, language: [int(i) for i in text.split()])
-
-        def references(self, split, language):
-            return {"x": ["4 5 6", "4 5"], "y": ["7 8 9 4"], "z": ["10 10"]}
-
     task, data = Captioning(model=model(), length=5), {"features": batch()["features"]}
     decode = task.predictors()["decode"]
     kw = dict(mode="sample", beam=6, seed=3)
-    with pytest.raises(ValueError, match="consensus=true needs training captions"):
+    with pytest.raises(ValueError, match="consensus needs training captions"):
         decode(variables(), data, consensus=True, **kw)
     task.attach(Data(), variables())
     plain, ranked = (
         jax.jit(functools.partial(decode, consensus=c, **kw))(variables(), data) for c in (0, 1)
     )
-    likeness = jax.jit(cider.agreement)(cider.table(task._said()), plain["tokens"])
+    likeness = jax.jit(agreement)(table(task._said()), plain["tokens"])
     mean = np.asarray((likeness * ~np.eye(6, dtype=bool)).sum(-1) / 5)
     order = np.argsort(-mean, axis=1, kind="stable")
     np.testing.assert_array_equal(
