@@ -169,16 +169,25 @@ class Captions:
         return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
 
     def one_pass(
-        self, split: str, batch_size: int = 0, process: int = 0, processes: int = 1
+        self,
+        split: str,
+        batch_size: int = 0,
+        process: int = 0,
+        processes: int = 1,
+        images: bool = False,
     ) -> Iterator[dict[str, np.ndarray]]:
-        """The split once, in order, unaugmented; the last batch is padded with index -1."""
+        """The split once, in order, unaugmented; the last batch is padded with index -1.
+
+        images: even where their features are cached.
+        """
         part, size = self._split(split), batch_size or self.batch_size
         block, n = plan.host_block(size, process, processes), len(part.examples)
 
         def make(i: int) -> dict[str, np.ndarray]:
             index = np.arange(i * size, (i + 1) * size)[block]
             index = np.where(index < n, index, -1)
-            batch = self._look(part, index, np.zeros_like(index), np.zeros_like(index))
+            whole = np.zeros_like(index)
+            batch = self._look(part, index, whole, whole, images)
             chosen = part.table.leading(index, self.captions_per_image)
             chosen = np.where(index[:, None] < 0, -1, chosen)
             batch["tokens"] = part.table.rows(chosen, self.max_len)
@@ -188,10 +197,15 @@ class Captions:
         return plan.stream(make, 0, -(-n // size), self._threads, self._prefetch)
 
     def _look(
-        self, split: Split, index: np.ndarray, view: np.ndarray, seed: np.ndarray
+        self,
+        split: Split,
+        index: np.ndarray,
+        view: np.ndarray,
+        seed: np.ndarray,
+        pixels: bool = False,
     ) -> dict[str, np.ndarray]:
         """The images, or their cached features, of examples [B]; index -1 gives zeros."""
-        if split.cache is not None:
+        if split.cache is not None and not pixels:
             slot = np.searchsorted(split.views, view)
             return {"features": split.cache.rows(slot, index)}
         size = self.image_size

@@ -35,6 +35,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "top_p": (1.0, "... from the likeliest words of this mass"),
     "min_p": (0.0, "... from words this fraction as likely as the likeliest"),
     "seed": (0, "of samples"),
+    "mirror": (False, "true: look at the mirrored image too, both with an equal say"),
     "consensus": (False, "true: the caption most like the other ones (CIDEr-D) comes first"),
 }
 

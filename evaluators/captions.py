@@ -74,12 +74,14 @@ def decode(
     limit: int = 0,
     put: Callable[[Mapping], Mapping] = jax.device_put,
     language: str = "",
+    **look: Any,
 ) -> Decoded:
     """Captions the first `limit` images of a split (0 = all).
 
     predict  jitted (variables, batch) -> tokens [B, N, T], best first, and attention [B, T, S]
     put      host batch -> device batch
     language that `predict` writes, where the vocabulary has several
+    look     further options of the data's one_pass
     """
     ids = list(data.image_ids(split))
     ids = ids[:limit] if limit else ids
@@ -103,7 +105,7 @@ def decode(
 
     waiting = None
     process, processes = jax.process_index(), jax.process_count()
-    passes = data.one_pass(split, batch_size, process=process, processes=processes)
+    passes = data.one_pass(split, batch_size, process=process, processes=processes, **look)
     for _, batch in zip(range(math.ceil(len(ids) / batch_size)), passes, strict=False):
         # Reference tokens stay behind: their length varies between buckets, which would recompile.
         batch = put({k: v for k, v in batch.items() if k in ("image", "features", "index")})
@@ -193,6 +195,7 @@ class Captions:
         start, words = {}, self.data.tokenizer
         options = search_options.ready(search, words, self.language)
         self.beam = options.get("beam", 1)
+        self._look = {"images": True} if options.get("mirror") else {}
         if words.languages:
             # An argument, not a constant: evaluators of other languages find the program compiled.
             start, options["unsaid"] = {"bos": np.int32(words.bos(self.language))}, words.unsaid
@@ -203,7 +206,7 @@ class Captions:
         """Captions the split; returns {metric: value}, empty where it has no references."""
         self.decoded = decode(
             self._predict, variables, self.data, self.split, self.batch_size, self.limit, self.put,
-            self.language,
+            self.language, **self._look,
         )  # fmt: skip
         self.scores = self.score(self.decoded.captions)
         return dict(self.scores.corpus) if self.scores else {}

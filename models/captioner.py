@@ -17,6 +17,7 @@ from flax import nnx
 from models import constraints
 from models.consensus import Similarity, consensus
 from models.decoding import Beam
+from models.ensemble import with_mirror
 from models.functional import Model
 from models.layers import Encoded, subkey
 from models.sampling import sample
@@ -138,6 +139,7 @@ def caption(
     length: int = 20,
     key: jax.Array | None = None,
     similarity: Similarity | None = None,
+    mirror: bool = False,
     **options: Any,
 ) -> dict[str, jax.Array]:
     """Captions of images or features; jittable (all but variables, inputs and key are static).
@@ -146,6 +148,7 @@ def caption(
     "sample": `beam` independent samples; options of `sample`. Each passes over the other's
     options, both take those of `Rules` and come in the order of their consensus where there is a
     `similarity`.
+    mirror: the mirrored images are looked at too, and both views have an equal say in each word.
     Returns tokens [B, N, T] (no BOS; EOS, then PAD), logprob [B, N], score [B, N] that they are
     ordered by and the attention [B, T, S] under which the first hypothesis was written. Raises
     ValueError where options contradict each other.
@@ -155,6 +158,9 @@ def caption(
     search = Beam(length=length, rules=rules, **options)
     if mode not in ("beam", "sample"):
         raise ValueError(f"unknown decoding mode {mode!r}: beam or sample")
+    reader, own = model, variables
+    if mirror:
+        model, variables = with_mirror(model, variables)
     grid = model.apply(variables, inputs, method="encode")
     state = model.apply(variables, grid, beam, length, method="start")
     step = partial(model.apply, variables, method="step")
@@ -168,7 +174,7 @@ def caption(
         found = consensus(found, similarity)
     best = found["tokens"][:, :1]
     fed = jnp.concatenate([jnp.full_like(best[:, :, :1], rules.bos), best[:, :, :-1]], axis=-1)
-    written = model.apply(variables, grid, fed)
+    written = reader.apply(own, grid[0] if mirror else grid, fed)  # attention: over the image as is
     if beam > (vocab := written["logits"].shape[-1]):
         raise ValueError(f"beam={beam} is larger than the vocabulary of {vocab}: lower beam")
     return found | {"attention": written["attention"][:, 0]}

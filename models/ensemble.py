@@ -86,6 +86,29 @@ class Ensemble:
         return {part: value for part, value in joined.items() if part != "cache" or any(value)}
 
 
+class Mirrored:
+    """A model that sees every image left to right."""
+
+    def __init__(self, model: Model):
+        self._model = model
+
+    def apply(self, variables: Any, *args: Any, method: str = "__call__") -> Any:
+        """As the model's; `encode` takes images [B, H, W, 3] and no features."""
+        if method == "encode":
+            (images,) = args
+            if images.ndim != 4 or images.shape[-1] != 3:
+                raise ValueError(
+                    "mirror=true looks at mirrored images, and these are features: set it to false"
+                )
+            args = (images[:, :, ::-1],)
+        return self._model.apply(variables, *args, method=method)
+
+
+def with_mirror(model: Model, variables: Any) -> tuple[Ensemble, tuple]:
+    """The model and its reflection, with an equal say: it also sees the mirrored image."""
+    return Ensemble((model, Mirrored(model))), (variables, variables)
+
+
 def check_member(
     run: Any, first: Any, *, vocabularies: tuple, image_sizes: tuple, image_crops: tuple
 ) -> None:

@@ -42,6 +42,8 @@ def test_cached_batches_carry_the_encoders_output(opened):
             assert "image" not in a and a["features"].dtype == np.float16
             assert np.array_equal(a["features"], encode(b["image"]))
             assert np.array_equal(a["tokens"], b["tokens"])
+        for a, b in zip(data.one_pass(split, images=True), plain.one_pass(split), strict=True):
+            assert "features" not in a and np.array_equal(a["image"], b["image"])
     assert "features [3, 10, 4, 3] cached" in data.describe()
     assert data.image("train", 0).shape == (8, 8, 3)
 

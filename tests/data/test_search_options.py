@@ -85,7 +85,7 @@ def test_the_options_are_those_of_the_models():
     from models.sampling import sample
 
     taken = set(inspect.signature(models.caption).parameters) | set(OPTIONS)
-    taken &= {"mode", "beam", "length", "seed", "consensus"}
+    taken &= {"mode", "beam", "length", "seed", "consensus", "mirror"}
     for function in (Beam, Rules, sample):
         taken |= set(inspect.signature(function).parameters)
     own = {"step", "state", "key", "rules", "bos", "unsaid"}

@@ -1,6 +1,7 @@
 """The captioning evaluator: order, padding, one compilation, scores, and what a person is shown."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -28,6 +29,23 @@ def test_reads_only_as_many_batches_as_the_limit_needs(data, variables, make_pre
     got = decode(make_predict(), variables, data, "dev", 4, limit=5)
     assert got.ids == data.image_ids("dev")[:5] and list(got.captions) == got.ids
     assert len(seen) == 2
+
+
+def test_a_mirrored_view_is_decoded_from_images_also_where_features_are_cached(data, variables):
+    asked, original = [], data.one_pass
+    data.one_pass = lambda *args, images=False, **kw: asked.append(images) or original(*args, **kw)
+
+    def predict(variables, batch, *, mirror=False, **options):
+        rows = batch["image"][:, :1, 0, 0].astype(jnp.int32)
+        return {"tokens": jnp.where(mirror, 5, 6) * jnp.ones_like(rows)[..., None]}
+
+    evaluator = Captions(predict, data, batch_size=4, metrics=())
+    evaluator.run(variables)
+    plain = evaluator.decoded.tokens
+    evaluator.decoding(mirror=True)
+    evaluator.run(variables)
+    assert asked == [False, True]
+    assert (plain == 6).all() and (evaluator.decoded.tokens == 5).all()
 
 
 def test_compiles_once_although_reference_lengths_differ(data, variables, make_predict):

@@ -152,3 +152,23 @@ def test_coverage_needs_attention():
     kw = dict(beam=2, length=3, coverage_penalty=1.0)
     with pytest.raises(ValueError, match="coverage_penalty > 0 needs a decoder that attends"):
         caption(Table(), jnp.full((6, 6), 1 / 6), jnp.zeros((1, 1, 1)), **kw)
+
+
+@pytest.mark.parametrize("which, options", [(0, dict(beam=3)), (1, dict(beam=2, mode="sample"))])
+def test_a_mirrored_view_has_an_equal_say(members, which, options):
+    model, variables = members[which]
+    run = partial(caption, model, length=LENGTH, key=jax.random.key(3), **options)
+    plain, both = jax.jit(run), jax.jit(partial(run, mirror=True))
+    flipped = IMAGES[:, :, ::-1]
+    found, reflected = both(variables, IMAGES), both(variables, flipped)
+    for name in ("tokens", "logprob"):  # what is left and what is right makes no difference
+        np.testing.assert_allclose(found[name], reflected[name], rtol=1e-5)
+    alone = plain(variables, IMAGES)
+    assert np.abs(np.asarray(found["logprob"]) - alone["logprob"]).max() > 1e-3
+    symmetric = jnp.concatenate([IMAGES[:, :, :4], IMAGES[:, :, 3::-1]], axis=2)
+    found, alone = both(variables, symmetric), plain(variables, symmetric)
+    for name in ("tokens", "logprob", "attention"):
+        np.testing.assert_allclose(found[name], alone[name], rtol=1e-4, atol=1e-6)
+    grid = model.apply(variables, IMAGES, method="encode")
+    with pytest.raises(ValueError, match="mirror=true looks at mirrored images"):
+        both(variables, grid)
