@@ -1,4 +1,4 @@
-"""Chinese captions of photographs, character by character: MobileNetV2 (frozen) → attention LSTM.
+"""Chinese captions of photographs, character by character: MobileNetV2 (tuned) → attention LSTM.
 
 The 40,000 human captions of Flickr8k-CN (Li et al. 2016), scored on characters. Not measured yet.
 
@@ -6,12 +6,12 @@ The 40,000 human captions of Flickr8k-CN (Li et al. 2016), scored on characters.
         --config.model.encoder.weights=mobilenet_v2.npz --workdir=runs/f8k-zh
 """
 
-from configs import captioning_flickr8k
+from configs import captioning_flickr8k_tuned
 from configs.common import finish
 
 
 def get_config(arg: str = ""):
-    c = captioning_flickr8k.get_config().unlock()
+    c = captioning_flickr8k_tuned.get_config().unlock()
     c.data.language = "zh"
     c.data.tokenizer = "characters"
     c.evals.dev.tokenizer = "characters"

@@ -1,10 +1,10 @@
 """LoRA (Hu et al. 2021): as transfer_reinit.py, but of the decoder only words and adapters learn.
 
 Claim: CIDEr-D on Chinese dev close to transfer_reinit.py, which trains all of the decoder, with a
-fraction of the trained parameters. Not measured yet. Cost: 1,500 steps, after an English run.
+fraction of the trained parameters. Not measured yet. Cost: 900 steps, after an English run.
 
     python train.py --config=configs/transfer_lora.py --config.data.path=DIR \
-        --config.init_from.workdir=runs/f8k --workdir=runs/f8k-zh-lora
+        --config.init_from.workdir=runs/f8k-tuned --workdir=runs/f8k-zh-lora
 """
 
 from configs import transfer_reinit

@@ -15,10 +15,10 @@ def get_config(arg: str = ""):
     c = captioning_flickr8k_tuned.get_config().unlock()
     # The decoder starts at random: until it says something, its gradients would spoil the encoder.
     c.optim.unfreeze = (
-        (r"^encoder/conv_1/", 750),
-        (r"^encoder/blocks/16/", 1_000),
-        (r"^encoder/blocks/15/", 1_250),
-        (r"^encoder/blocks/14/", 1_500),
-        (r"^encoder/blocks/13/", 1_750),
+        (r"^encoder/conv_1/", 450),
+        (r"^encoder/blocks/16/", 600),
+        (r"^encoder/blocks/15/", 750),
+        (r"^encoder/blocks/14/", 900),
+        (r"^encoder/blocks/13/", 1_050),
     )
     return finish(c, arg)
