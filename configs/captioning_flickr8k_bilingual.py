@@ -1,7 +1,8 @@
 """One model that writes English or Chinese, as the first token asks: MobileNetV2 → attention LSTM.
 
 The recipe of captioning_flickr8k_tuned.py with 5/3 of its steps, half of the captions in each
-language. Not measured yet.
+language. Dev, beam 8, seed 0: English CIDEr-D .512 and BLEU-4 .216 (.520 and .219 with English
+alone), Chinese characters CIDEr-D 1.390 and BLEU-4 .412.
 
     python train.py --config=configs/captioning_flickr8k_bilingual.py --config.data.path=DIR \
         --config.model.encoder.weights=mobilenet_v2.npz --workdir=runs/f8k-en-zh

@@ -1,7 +1,7 @@
 """Captioning on photographs, the encoder's last blocks trained too: MobileNetV2 → attention LSTM.
 
 CIDEr-D .520, BLEU-4 .219 on dev (beam 8, seed 0), .534 and .226 with `--decode mirror=true`; about
-18 minutes on 2 CPU cores, and 7 once for the cache. Longer schedules only overfit: 3,750 steps end
+18 minutes on 2 CPU cores, and 6 once for the cache. Longer schedules only overfit: 3,750 steps end
 at .517 and .215.
 
     python train.py --config=configs/captioning_flickr8k_tuned.py --config.data.path=DIR \
