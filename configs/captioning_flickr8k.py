@@ -35,7 +35,7 @@ def get_config(arg: str = ""):
     )
     c.task = dict(type="captioning", frozen=("encoder/",), label_smoothing=0.1, length=20)
     c.task.token_dropout = 0.0  # share of input words replaced by <unk>
-    c.task.consensus = 0.0  # 1: captions weigh their CIDEr-D with the image's others; 0: one each
+    c.task.consensus = 0.0  # 1: captions weigh their CIDEr-D with the image's others (no gain here)
     c.optim.lr = 1e-3
     c.optim.warmup = 400
     c.step.ema = 0.997

@@ -1,6 +1,8 @@
 """Captioning with detected words: the tuned MobileNetV2 also names what its image's captions say.
 
-The likeliest 24 words join the patches that the attention LSTM looks at (You et al. 2016).
+The likeliest 24 words join the patches that the attention LSTM looks at (You et al. 2016). Not
+measured to its end: at step 1,500 of 2,250, dev CIDEr-D .516 (beam 8, seed 0), where
+captioning_flickr8k_tuned.py has .512.
 
     python train.py --config=configs/captioning_flickr8k_concepts.py --config.data.path=DIR \
         --config.model.encoder.weights=mobilenet_v2.npz --workdir=runs/f8k-concepts
