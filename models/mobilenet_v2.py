@@ -6,6 +6,9 @@ models/pretrained.py. Forward cost is 0.3 GFLOP (multiply-adds) an image at 224x
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 from flax import nnx
 
@@ -21,13 +24,15 @@ STRIDES = {"conv_1": 32, "block_13_expand": 16}
 
 
 class InvertedResidual(nnx.Module):
-    """Expand 1x1, depthwise 3x3, project 1x1 without a non-linearity (figure 3b, 4d)."""
+    """Expand 1x1, depthwise kxk, project 1x1 without a non-linearity (figure 3b, 4d)."""
 
-    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, *, padding, **bn):
+    def __init__(
+        self, inputs: int, outputs: int, expansion: int, stride: int, size: int, *, padding, **bn
+    ):
         wide = inputs * expansion
         self.expand = ConvNorm(inputs, wide, 1, **bn) if expansion > 1 else None
         depthwise = dict(stride=stride, padding=padding, groups=wide)
-        self.depthwise = ConvNorm(wide, wide, 3, **depthwise, **bn)
+        self.depthwise = ConvNorm(wide, wide, size, **depthwise, **bn)
         self.project = ConvNorm(wide, outputs, 1, **bn)
         self.residual = stride == 1 and inputs == outputs
 
@@ -41,7 +46,61 @@ class InvertedResidual(nnx.Module):
         return x + y if self.residual else y
 
 
-class MobileNetV2(Encoder):
+class InvertedResiduals(Encoder):
+    """A stem, a table of blocks and a last 1x1 convolution, 1280 wide: what this family shares.
+
+    table: (expansion t, output channels c, repeats n, first stride s, kernel k) of each stage.
+    padding is that of the stem and of the depthwise convolutions.
+    """
+
+    def __init__(
+        self,
+        table: Sequence[tuple[int, int, int, int, int]],
+        *,
+        cut: int,
+        padding: Padding,
+        eps: float,
+        width: int = 1280,
+        stride: int = 32,
+        dtype: str,
+        rngs: nnx.Rngs,
+        **pixels: Any,
+    ):
+        self.cut = cut
+        bn = dict(eps=eps, momentum=MOMENTUM, dtype=dtype, rngs=rngs)
+        self.stem = ConvNorm(3, 32, 3, stride=2, padding=padding, **bn)
+        blocks, inputs = [], 32
+        for expansion, outputs, repeats, step, size in table:
+            for i in range(repeats):
+                args = (inputs, outputs, expansion, 1 if i else step, size)
+                blocks.append(InvertedResidual(*args, padding=padding, **bn))
+                inputs = outputs
+        self.blocks = nnx.List(blocks)
+        self.conv_1 = ConvNorm(inputs, 1280, 1, **bn)
+        super().__init__(width=width, stride=stride, dtype=dtype, rngs=rngs, **pixels)
+
+    @property
+    def below(self) -> str:
+        """Regex of the trunk's parameters, which cached features are made of."""
+        return rf"(stem|blocks/({'|'.join(map(str, range(self.cut)))}))/"
+
+    def trunk(
+        self, images: jax.Array, train_stats: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
+        """images [B, H, W, 3] -> what enters block `cut` [B, h, w, C]."""
+        x = relu6(self.stem(self.pixels(images), train_stats))
+        for block in self.blocks[: self.cut]:
+            x = block(x, train_stats)
+        return x
+
+    def top(self, x: jax.Array, train_stats: bool = False, key: jax.Array | None = None) -> Encoded:
+        """x [B, h, w, C] out of `trunk` -> Encoded."""
+        for block in self.blocks[self.cut :]:
+            x = block(x, train_stats)
+        return patches(relu6(self.conv_1(x, train_stats)))
+
+
+class MobileNetV2(InvertedResiduals):
     """images uint8 [B, H, W, 3] (or float, already x/127.5 - 1) -> Encoded, width D.
 
     output: "conv_1", the last relu6 map (stride 32, 1280 wide: 7x7 at 224), or "block_13_expand",
@@ -70,41 +129,17 @@ class MobileNetV2(Encoder):
         check_choice("output", output, WIDTHS)
         if num_classes and output != "conv_1":
             raise ValueError("encoder.num_classes needs encoder.output='conv_1'")
-        self.output, self.cut = output, cut
-        bn = dict(eps=eps, momentum=MOMENTUM, dtype=dtype, rngs=rngs)
-        self.stem = ConvNorm(3, 32, 3, stride=2, padding=padding, **bn)
-        blocks, inputs = [], 32
-        for expansion, outputs, repeats, stride in STAGES:
-            for i in range(repeats):
-                step = stride if i == 0 else 1
-                args = (inputs, outputs, expansion, step)
-                blocks.append(InvertedResidual(*args, padding=padding, **bn))
-                inputs = outputs
-        self.blocks = nnx.List(blocks)
-        self.conv_1 = ConvNorm(inputs, 1280, 1, **bn)
+        self.output = output
         super().__init__(
+            [(*stage, 3) for stage in STAGES], cut=cut, padding=padding, eps=eps,
             width=WIDTHS[output], stride=STRIDES[output], mean=mean, std=std, channels=channels,
             num_classes=num_classes, dtype=dtype, rngs=rngs,
         )  # fmt: skip
 
-    @property
-    def below(self) -> str:
-        """Regex of the trunk's parameters, which cached features are made of."""
-        return rf"(stem|blocks/({'|'.join(map(str, range(self.cut)))}))/"
-
-    def trunk(
-        self, images: jax.Array, train_stats: bool = False, key: jax.Array | None = None
-    ) -> jax.Array:
-        """images [B, H, W, 3] -> what enters block `cut` [B, h, w, C]."""
-        x = relu6(self.stem(self.pixels(images), train_stats))
-        for block in self.blocks[: self.cut]:
-            x = block(x, train_stats)
-        return x
-
     def top(self, x: jax.Array, train_stats: bool = False, key: jax.Array | None = None) -> Encoded:
         """x [B, h, w, C] out of `trunk` -> Encoded."""
-        for index, block in enumerate(self.blocks[self.cut :], self.cut):
-            if index == 13 and self.output == "block_13_expand":
-                return patches(block.expanded(x, train_stats))
+        if self.output == "conv_1":
+            return super().top(x, train_stats, key)
+        for block in self.blocks[self.cut : 13]:
             x = block(x, train_stats)
-        return patches(relu6(self.conv_1(x, train_stats)))
+        return patches(self.blocks[13].expanded(x, train_stats))

@@ -17,13 +17,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from models import weights_keras, weights_npz, weights_torchvision, weights_vit
+from models import (
+    weights_efficientnet,
+    weights_keras,
+    weights_npz,
+    weights_torchvision,
+    weights_vit,
+)
 from models.functional import flatten, functional, unflatten
 from models.vit import SIZES, interpolate
 from models.weight_files import read, write
 from models.weight_layout import Arrays, Layout, Shapes, counted, fit, listed
 
-SOURCES = (weights_torchvision, weights_vit, weights_keras, weights_npz)
+SOURCES = (weights_torchvision, weights_efficientnet, weights_vit, weights_keras, weights_npz)
 # Arguments that go with the weights: a file sets them where the config has no value of its own.
 SETTINGS = ("mean", "std", "channels", "eps", "padding", "stride_on", "count_pad", "image_size")
 # An encoder may be a part of the one that was saved: no head, fewer stages, another output.

