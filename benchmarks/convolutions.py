@@ -1,7 +1,9 @@
 """Each lowering of models/layers.py's `conv` at the shapes of ResNet-50: forward, backward.
 
     python -m benchmarks.convolutions --batch=8
+    python -m benchmarks.convolutions --batch=8 --loop
 
+--loop: inside `lax.scan`, where XLA's CPU compiler does not bring gradients into its fast form.
 Processor seconds (all threads), not wall time: they hardly depend on what else the machine does.
 """
 
@@ -33,9 +35,16 @@ SHAPES = [
 ]
 
 
-def seconds(function, *args, rounds: int = 5) -> float:
+def seconds(function, *args, loop: bool = False, rounds: int = 5) -> float:
     """The least processor time of some calls."""
-    run = jax.jit(function)
+
+    def scanned(*args):
+        def body(zero, _):
+            return 0 * function(*(x + zero for x in args)).sum(), None
+
+        return jax.lax.scan(body, jnp.zeros(()), length=1)[0]
+
+    run = jax.jit(scanned if loop else function)
     jax.block_until_ready(run(*args))
     times = []
     for _ in range(rounds):
@@ -45,7 +54,7 @@ def seconds(function, *args, rounds: int = 5) -> float:
     return min(times)
 
 
-def measure(batch: int, names: list[str], only: str) -> None:
+def measure(batch: int, names: list[str], only: str, loop: bool) -> None:
     """One row per shape: milliseconds of forward | kernel's gradient | input's gradient."""
     for title, side, inputs, outputs, size, stride, padding in SHAPES:
         if only not in title:
@@ -63,13 +72,13 @@ def measure(batch: int, names: list[str], only: str) -> None:
             y = jnp.ones_like(jax.eval_shape(run, x, kernel))
 
             def by_kernel(x, kernel, y, run=run):
-                return jax.vjp(lambda k: run(x, k), kernel)[1](y)
+                return jax.vjp(lambda k: run(x, k), kernel)[1](y)[0]
 
             def by_input(x, kernel, y, run=run):
-                return jax.vjp(lambda x: run(x, kernel), x)[1](y)
+                return jax.vjp(lambda x: run(x, kernel), x)[1](y)[0]
 
-            parts = [seconds(run, x, kernel)]
-            parts += [seconds(f, x, kernel, y) for f in (by_kernel, by_input)]
+            parts = [seconds(run, x, kernel, loop=loop)]
+            parts += [seconds(f, x, kernel, y, loop=loop) for f in (by_kernel, by_input)]
             row += f" · {name} " + " ".join(f"{1e3 * p:7.1f}" for p in parts)
         print(row, flush=True)
 
@@ -79,5 +88,6 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lowerings", nargs="+", default=["conv", "rows", "im2col", "dot"])
     parser.add_argument("--only", default="", help="part of a shape's name")
+    parser.add_argument("--loop", action="store_true", help="inside lax.scan")
     args = parser.parse_args()
-    measure(args.batch, args.lowerings, args.only)
+    measure(args.batch, args.lowerings, args.only, args.loop)

@@ -47,15 +47,18 @@ def attend(
     query [M, Q, W], memory's key and value [M, S, W], mask [Q, S] -> the heads side by side
     [M, Q, W], weights float32 [M, H, Q, S].
     """
+    # Heads first, and the scale on the query: on CPU the products are then plain and batched.
     q, key, value = (
-        x.reshape(*x.shape[:-1], heads, -1) for x in (query, memory["key"], memory["value"])
+        x.reshape(*x.shape[:-1], heads, -1).swapaxes(-3, -2)
+        for x in (query, memory["key"], memory["value"])
     )
-    scores = jnp.einsum("mqhd,mshd->mhqs", q, key).astype(jnp.float32) * q.shape[-1] ** -0.5
+    q = q * q.shape[-1] ** -0.5
+    scores = jnp.einsum("mhqd,mhsd->mhqs", q, key).astype(jnp.float32)
     if mask is not None:
         scores = jnp.where(mask, scores, LOW)
     weights = jax.nn.softmax(scores)
-    mixed = jnp.einsum("mhqs,mshd->mqhd", weights.astype(value.dtype), value)
-    return mixed.reshape(query.shape), weights
+    mixed = jnp.einsum("mhqs,mhsd->mhqd", weights.astype(value.dtype), value)
+    return mixed.swapaxes(-3, -2).reshape(query.shape), weights
 
 
 def recall(
