@@ -3,7 +3,9 @@
     python -m benchmarks.train_step --peer-python=PEER/bin/python
     python -m benchmarks.train_step --peer-python=PEER/bin/python --model=resnet50_lstm
 
-The two take turns in one run (A B A B …), each with the same number of threads.
+The two take turns in one run (A B A B …), each with the same number of threads. Where the encoder
+is trained, a step of ours goes through its batch in micro-batches (`step.accum_steps`, the same
+gradient): what they need stays in the processor's cache.
 """
 
 import argparse
@@ -79,7 +81,7 @@ def ours(c, end_to_end, seed=0):
     return task, tx, state, batch, mesh
 
 
-def compare(peer_python, model, end_to_end, rounds, steps, dropout, batch_size, size):
+def compare(peer_python, model, end_to_end, rounds, steps, dropout, batch_size, size, accum):
     """Prints one row: medians, and the ratio pair by pair. Raises if the values differ."""
     c = configured(model, dropout, batch_size, size)
     task, tx, state, batch, mesh = ours(c, end_to_end)
@@ -87,7 +89,8 @@ def compare(peer_python, model, end_to_end, rounds, steps, dropout, batch_size, 
     loss = jax.jit(jax.value_and_grad(lambda p: _mean(task, p, state, device_batch)))
     value, grads = loss(state.params)
     norm = float(np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(grads))))
-    train_step = make_train_step(task, tx, seed=0, mesh=mesh)
+    accum = accum or (4 if MODELS[model] else 1)
+    train_step = make_train_step(task, tx, seed=0, mesh=mesh, accum_steps=accum)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "same.npz")
         arrays = {k: np.asarray(v) for k, v in flatten(task.variables(state)).items()}
@@ -120,6 +123,7 @@ def compare(peer_python, model, end_to_end, rounds, steps, dropout, batch_size, 
         peer.wait()
     ratios = [b / a for a, b in zip(times["capax"], times["torch"], strict=True)]
     kind = "end to end" if end_to_end else "cached features"
+    kind += f" in {accum} micro-batches" if accum > 1 else ""
     print(
         f"{model} {kind} loss {float(value):.4f} = "
         f"{first['loss']:.4f} · capax {1e3 * statistics.median(times['capax']):.0f} ms · torch "
@@ -140,11 +144,13 @@ if __name__ == "__main__":
     parser.add_argument("--model", choices=MODELS, default="mobilenet_lstm")
     parser.add_argument("--batch-size", type=int, default=0, help="images, 0 = 32 or the config's")
     parser.add_argument("--image-size", type=int, default=0, help="pixels, 0 = 224 or the config's")
+    parser.add_argument("--micro-batches", type=int, default=0, help="of ours; 0 = 4, cached 1")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--dropout", type=float, default=0.5)
     args = parser.parse_args()
     shared = dict(rounds=args.rounds, steps=args.steps, dropout=args.dropout)
     shared |= dict(batch_size=args.batch_size, size=args.image_size)
+    shared |= dict(accum=args.micro_batches)
     for end_to_end in (True,) if MODELS[args.model] else (False, True):
         compare(args.peer_python, args.model, end_to_end, **shared)

@@ -137,12 +137,13 @@ def scan_layers(
     carry: Tree,
     xs: Tree = None,
     *,
-    remat: bool = False,
+    remat: bool | Callable[..., bool] = False,
 ) -> tuple[Tree, Tree]:
     """`call(layer, carry, x) -> (carry, y)` through stacked layers; xs, ys have a leading [L].
 
     A `lax.scan` beyond four layers, so compile time does not grow with depth; below, unrolled,
-    which lets XLA fuse across layers. `remat` recomputes each layer in the backward pass.
+    which lets XLA fuse across layers. `remat` recomputes each layer in the backward pass; one of
+    `jax.checkpoint_policies` says what of it is kept.
     """
     graph, state = nnx.split(layers)
     depth = jax.tree.leaves(state)[0].shape[0]
@@ -151,7 +152,9 @@ def scan_layers(
         weights, x = layer
         return call(nnx.merge(graph, weights), carry, x)
 
-    body = jax.checkpoint(body, prevent_cse=depth <= 4) if remat else body
+    if remat:
+        policy = None if remat is True else remat
+        body = jax.checkpoint(body, prevent_cse=depth <= 4, policy=policy)
     return jax.lax.scan(body, carry, (state, xs), unroll=depth if depth <= 4 else 1)
 
 

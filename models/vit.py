@@ -157,7 +157,9 @@ class ViT(Encoder):
             return x
         depth = blocks.attn_norm.scale.shape[0]
         call = lambda block, x, i: (block.encode(x, self.dropout, subkey(key, i)), None)  # noqa: E731
-        return scan_layers(blocks, call, x, first + jnp.arange(depth), remat=self.remat)[0]
+        # Products are kept; a norm, a softmax or a gelu is sooner computed again than read back.
+        remat = self.remat or jax.checkpoint_policies.dots_saveable
+        return scan_layers(blocks, call, x, first + jnp.arange(depth), remat=remat)[0]
 
 
 class MapHead(nnx.Module):
