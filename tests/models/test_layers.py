@@ -69,6 +69,48 @@ def test_large_maps_sum_their_kernel_gradient_by_rows_on_one_device():
     assert not loops(16, 8, jax.set_mesh(mesh))
 
 
+@pytest.mark.parametrize("size,stride,padding,ceil", [(3, 2, 1, False), (2, 2, 0, True)])
+def test_max_pool_and_its_gradient_are_those_of_xla_also_where_pixels_are_equal(
+    size, stride, padding, ceil
+):
+    x = jnp.round(jax.random.normal(KEY, (2, 9, 7, 3)) * 2)  # many ties
+    x = x.at[1, 4, 4, 0].set(jnp.nan)
+    rest = [-(n + 2 * padding - size) % stride if ceil else 0 for n in (9, 7)]
+    pads = ((0, 0), *((padding, padding + more) for more in rest), (0, 0))
+
+    def expected(x):
+        window, strides = (1, size, size, 1), (1, stride, stride, 1)
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, pads)
+
+    got, back = jax.vjp(
+        lambda x: max_pool(x, size=size, stride=stride, padding=padding, ceil=ceil), x
+    )
+    want, theirs = jax.vjp(expected, x)
+    np.testing.assert_array_equal(got, want)
+    assert np.isnan(np.asarray(got)[1, ..., 0]).any()
+    dy = jax.random.normal(KEY, got.shape)
+    np.testing.assert_array_equal(back(dy)[0][0], theirs(dy)[0][0])
+
+
+def test_gradients_inside_a_loop_are_those_outside():
+    x = jax.random.normal(KEY, (4, 2, 8, 8, 6))
+    kernels = (jax.random.normal(KEY, (3, 3, 6, 6)), jax.random.normal(KEY, (3, 3, 1, 6)))
+
+    def loss(kernels, x):
+        y = conv(x, kernels[0], stride=2)
+        return (conv(y, kernels[1], groups=6) ** 2).sum()
+
+    @jax.jit
+    def both(kernels):
+        looped = jax.lax.scan(lambda _, x: (None, jax.grad(loss)(kernels, x)), None, x)[1]
+        return looped, [jax.grad(loss)(kernels, one) for one in x]
+
+    looped, apart = both(kernels)
+    for i, grads in enumerate(apart):
+        for a, b in zip(looped, grads, strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-3)
+
+
 def test_unknown_lowering_is_an_error():
     with pytest.raises(ValueError, match="unknown convolution lowering 'fft'"):
         conv(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), lowering="fft")
