@@ -6,6 +6,7 @@ Shared by the Transformer caption decoder, the prefix language model and the ViT
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -101,10 +102,21 @@ class FeedForward(nnx.Module):
             raise ValueError(f"gelu {gelu!r} is unknown: choose 'tanh' or 'exact'")
         self.up = Linear(width, inner, dtype=dtype, rngs=rngs)
         self.down = Linear(inner, width, dtype=dtype, rngs=rngs)
-        self.tanh = gelu == "tanh"
+        self.gelu = gelu
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.down(jax.nn.gelu(self.up(x), approximate=self.tanh))
+        return self.down(gelu(self.up(x), self.gelu))
+
+
+def gelu(x: jax.Array, form: str) -> jax.Array:
+    """x Φ(x) (Hendrycks & Gimpel 2016): Φ "exact" or approximated by a "tanh".
+
+    Written out, and with erf for erfc as in PyTorch: `jax.nn.gelu` is 2 to 4 times as slow on CPU
+    (forward in its exact form, backward in both).
+    """
+    if form == "tanh":
+        return 0.5 * x * (1 + jnp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
 class Block(nnx.Module):

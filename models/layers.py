@@ -17,6 +17,7 @@ from flax import nnx
 from jax import lax
 
 from models.convolution import Padding, conv, windows
+from models.product import rows_times
 
 
 class Encoded(NamedTuple):
@@ -207,6 +208,13 @@ class Linear(nnx.Linear):
         super().__init__(
             inputs, outputs, use_bias=bias, dtype=dtype, kernel_init=uniform(), rngs=rngs
         )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [..., K] -> [..., N]."""
+        bias = None if self.bias is None else self.bias[...]
+        x, kernel, bias = self.promote_dtype((x, self.kernel[...], bias), dtype=self.dtype)
+        y = rows_times(x, kernel)
+        return y if bias is None else y + bias
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:

@@ -10,7 +10,16 @@ import pytest
 from jax import lax
 
 from models.functional import functional
-from models.layers import ConvNorm, conv, dropout, max_pool, normalise, random_words, uniform
+from models.layers import (
+    ConvNorm,
+    Linear,
+    conv,
+    dropout,
+    max_pool,
+    normalise,
+    random_words,
+    uniform,
+)
 
 KEY = jax.random.key(0)
 
@@ -170,6 +179,24 @@ def test_random_words_look_random():
         assert abs(np.corrcoef(x.ravel(), y.ravel())[0, 1]) < 0.01
     bits = (np.asarray(draw(2))[..., None] >> np.arange(32)) & 1
     assert np.abs(bits.mean((0, 1)) - 0.5).max() < 0.006
+
+
+def test_a_linear_layer_sums_over_one_axis_of_rows():
+    """Values and gradients of the plain product; no axis of rows or batch may be special."""
+    layer = functional(lambda rngs: Linear(4, 3, dtype="float32", rngs=rngs))
+    variables = layer.init(KEY)
+    kernel, bias = (variables["params"][k] for k in ("kernel", "bias"))
+    for shape in ((4,), (2, 3, 5, 4)):
+        x = jax.random.normal(KEY, shape)
+        plain = lambda k, x: (x @ k + bias) ** 2  # noqa: E731
+        ours = lambda k, x: layer.apply({"params": {"kernel": k, "bias": bias}}, x) ** 2  # noqa: E731
+        np.testing.assert_allclose(ours(kernel, x), plain(kernel, x), rtol=1e-5, atol=1e-6)
+        for a, b in zip(*(jax.grad(lambda *v, f=f: f(*v).sum(), (0, 1))(kernel, x)
+                          for f in (ours, plain)), strict=True):  # fmt: skip
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    step = lambda x: jax.grad(lambda k: ours(k, x).sum())(kernel)  # noqa: E731
+    hlo = jax.jit(step).lower(jnp.ones((2, 7, 4))).as_text()
+    assert "contracting_dims = [0] x [0]" in hlo, "the kernel's gradient is one product of rows"
 
 
 def test_initialiser_keeps_the_variance():
