@@ -1,7 +1,9 @@
 """ViT-B/16 → prefix language model on COCO, everything trained: sized for a TPU v5e-8 or larger.
 
 The image's 196 patches stand before the words of one causal Transformer (ClipCap, PaliGemma). No
-published figure has this shape; not trained here. Cost: `python -m training.compile` prints it.
+published figure has this shape; not trained here. Cost by `python -m training.compile
+--topology=v5e:2x4` (8 chips): 77 TFLOP and, with every chip at its peak, 49 ms a step, so no less
+than 16 minutes; 2.2 GiB of memory and 1.9 GiB of traffic per chip and step.
 
     python train.py --config=configs/captioning_coco_vit_prefix.py --config.data.path=TFDS_DIR \
         --config.model.encoder.weights=vit_base_patch16_224.safetensors --workdir=W

@@ -174,13 +174,14 @@ class Captions:
             raise ValueError(f"no split {split!r} in the data, which has {', '.join(data.sizes)}.")
         self.data, self.split, self.every, self.limit = data, split, every, limit
         self.metrics, self.tokenizer = tuple(metrics), tokenizer
-        self.batch_size, self.put = batch_size, jax.device_put
+        self.batch_size, self.put, self.gathered = batch_size, jax.device_put, lambda tree: tree
         if mesh is not None:
-            from training.sharding import put_batch
+            from training.sharding import gathered, put_batch
 
             rows = mesh.shape["data"] * mesh.shape["fsdp"]
             self.batch_size = -(-batch_size // rows) * rows
             self.put = functools.partial(put_batch, mesh=mesh)
+            self.gathered = functools.partial(gathered, mesh=mesh)
         self.language = _language(data, split, language)
         self._pure = predict
         self.decoding(beam=beam, length_penalty=length_penalty, **(search or {}))
@@ -205,8 +206,8 @@ class Captions:
     def run(self, variables: Any) -> dict[str, float]:
         """Captions the split; returns {metric: value}, empty where it has no references."""
         self.decoded = decode(
-            self._predict, variables, self.data, self.split, self.batch_size, self.limit, self.put,
-            self.language, **self._look,
+            self._predict, self.gathered(variables), self.data, self.split, self.batch_size,
+            self.limit, self.put, self.language, **self._look,
         )  # fmt: skip
         self.scores = self.score(self.decoded.captions)
         return dict(self.scores.corpus) if self.scores else {}

@@ -131,6 +131,26 @@ def state_shardings(state: Any, rules: Rules, mesh: Mesh) -> Any:
     return map_with_path(place, state)
 
 
+def whole(shardings: Any) -> Any:
+    """The same without `fsdp`: where parameters lie while a step computes with them."""
+
+    def drop(axes: Any) -> Any:
+        kept = tuple(a for a in (axes if isinstance(axes, tuple) else (axes,)) if a != "fsdp")
+        return kept if len(kept) > 1 else kept[0] if kept else None
+
+    return jax.tree.map(
+        lambda s: NamedSharding(s.mesh, PartitionSpec(*(drop(axes) for axes in s.spec))), shardings
+    )
+
+
+def gathered(tree: Any, mesh: Mesh) -> Any:
+    """Arrays of a state as `whole` has them, for programs that only read them."""
+    if mesh.shape["fsdp"] == 1:
+        return tree
+    places = whole(jax.tree.map(lambda x: x.sharding, tree))
+    return jax.jit(lambda tree: tree, out_shardings=places)(tree)
+
+
 def init_state(
     task: Any,
     tx: Any,

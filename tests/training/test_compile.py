@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.sharding import PartitionSpec
 from rich.console import Console
-from toy_task import Toy, rows, setting
+from toy_task import Aux, Toy, rows, setting
 
 from training.compile import CHIPS, Report, abstract_batch, compile_step, show
 from training.flops import count_flops
 from training.hlo import check_tpu_ready, collectives, trip_counts
+from training.sharding import make_mesh
 
 X, W = jnp.ones((4, 8)), jnp.ones((8, 8))
 
@@ -77,9 +79,9 @@ def test_accumulation_does_not_change_the_work():
     assert work() == work(accum_steps=4) == work(passes=3) / 3 > 0
 
 
-def abstract(mesh, state):
+def abstract(mesh, state, size=16):
     struct = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
-    return jax.tree.map(struct, state), abstract_batch(rows(0, 0, 16), mesh)
+    return jax.tree.map(struct, state), abstract_batch(rows(0, 0, size), mesh)
 
 
 HLO = """
@@ -146,6 +148,29 @@ def test_report_of_a_step_on_this_machine(capsys):
     show(report, "v5e", Console(width=100))
     text = capsys.readouterr().out  # it must say which step it is about
     assert "212 trained, 0 frozen" in text and "x float32 [16, 8]" in text
+
+
+class Deep(Toy):
+    """Scanned layers, as the models have them: [L, 8, W] and [L, W, 8]."""
+
+    def init(self, key):
+        shapes = {"up": (3, 8, self.width), "down": (3, self.width, 8)}
+        return {k: jax.random.normal(key, shape) for k, shape in shapes.items()}, {}
+
+    def loss(self, params, state, batch, key):
+        layer = lambda x, w: (x + jnp.tanh(x @ w["up"]) @ w["down"], None)  # noqa: E731
+        x, _ = lax.scan(layer, batch["x"], params)
+        return (x**2).sum(), Aux(batch["x"].shape[0], {})
+
+
+def test_fsdp_gathers_parameters_and_not_activations():
+    mesh = make_mesh(fsdp=8)
+    _, _, _, step, state = setting(Deep(64), mesh=mesh)
+    assert state.params["up"].sharding.spec == PartitionSpec(None, None, "fsdp")
+    found = compile_step(step, *abstract(mesh, state, 4096), mesh).collectives
+    parameters = 4 * 2 * 3 * 8 * 64
+    assert set(found) == {"all-gather", "all-reduce"}
+    assert found["all-gather"][1] <= parameters and found["all-reduce"][1] <= parameters + 100
 
 
 def test_roofline_is_the_larger_bound():

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 from toy_task import Toy, rows, setting
@@ -11,6 +12,7 @@ from training.optimizer import make_optimizer
 from training.sharding import (
     abstract_state,
     check_batch_size,
+    gathered,
     init_state,
     make_mesh,
     put_batch,
@@ -117,6 +119,19 @@ def test_factored_moments_do_not_need_the_rule_to_fit():
     rules = ((r"^body/kernel$", (None, "tensor")),)
     state = init_state(Toy(width=128), tx, seed=0, mesh=make_mesh(**MESH), rules=rules)
     assert state.params["body"]["kernel"].sharding.spec == P(None, "tensor")
+
+
+def test_gathered_arrays_are_split_over_tensor_only():
+    mesh = make_mesh(**MESH)
+    specs = {"a": P(None, ("fsdp", "tensor")), "b": P("fsdp", None), "c": P("tensor", "fsdp")}
+    x = np.arange(64.0).reshape(8, 8)
+    tree = {k: jax.device_put(x, NamedSharding(mesh, spec)) for k, spec in specs.items()}
+    found = gathered(tree, mesh)
+    assert {k: v.sharding.spec for k, v in found.items()} == {
+        "a": P(None, "tensor"), "b": P(None, None), "c": P("tensor", None),
+    }  # fmt: skip
+    assert all((np.asarray(v) == x).all() for v in found.values())
+    assert gathered(tree, make_mesh()) is tree
 
 
 def test_init_is_the_same_on_any_mesh_and_equals_its_abstract_form():
