@@ -1,7 +1,8 @@
 """Show, Attend and Tell with soft attention (Xu et al. 2015) on COCO: VGG-19 → attention LSTM.
 
 Claim: the paper's BLEU-4 24.3 and METEOR 23.9 (table 1, on its own split). Sized for a TPU host;
-not trained here. Cost: `python -m training.compile --config=… --topology=v5e:2x4` prints it.
+not trained here. Cost by `python -m training.compile --topology=v5e:2x4` (8 chips): 6.0 TFLOP and,
+with every chip at its peak, 3.8 ms a step; 0.8 GiB of memory and 49 MiB of traffic per chip.
 
     python train.py --config=configs/captioning_coco_show_attend_tell.py \
         --config.data.path=TFDS_DIR --config.model.encoder.weights=vgg19.safetensors --workdir=W

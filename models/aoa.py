@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models import recurrence
-from models.attention import attend
+from models.attention import attend, by_head
 from models.functional import scan_layers, stack
 from models.layers import Linear
 from models.recurrence import Recurrence, blank, lstm, open_forget_gate
@@ -39,13 +39,13 @@ class AttentionOnAttention(nnx.Module):
         self.heads = heads
 
     def memory(self, grid: jax.Array) -> State:
-        """grid [B, S, W] -> keys and values [B, S, W]."""
-        return {"key": self.key(grid), "value": self.value(grid)}
+        """grid [B, S, W] -> keys and values [B, H, S, d]."""
+        return {name: by_head(getattr(self, name)(grid), self.heads) for name in ("key", "value")}
 
     def __call__(self, x: jax.Array, memory: State) -> tuple[jax.Array, jax.Array]:
         """x [B, Q, W] -> (attended information [B, Q, W], head-mean weights [B, Q, S])."""
         query = self.query(x)
-        seen, weights = attend(query, memory, self.heads)
+        seen, weights = attend(query, memory)
         both = self.from_query(query) + self.from_seen(seen)
         information, gate = jnp.split(both, 2, axis=-1)
         return jax.nn.sigmoid(gate) * information, weights.mean(axis=1)

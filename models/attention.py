@@ -29,31 +29,32 @@ class Attention(nnx.Module):
         self.heads = heads
 
     def memory(self, x: jax.Array) -> dict[str, jax.Array]:
-        """x [..., S, W] -> keys and values [..., S, W]."""
-        return {"key": self.key(x), "value": self.value(x)}
+        """x [..., S, W] -> keys and values [..., H, S, d]."""
+        return {name: by_head(getattr(self, name)(x), self.heads) for name in ("key", "value")}
 
     def __call__(
         self, x: jax.Array, memory: dict[str, jax.Array], mask: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """x [M, Q, W], memory [M, S, W], mask [Q, S] -> out [M, Q, W], weights [M, H, Q, S]."""
-        mixed, weights = attend(self.query(x), memory, self.heads, mask)
+        """x [M, Q, W], memory of [M, S, W], mask [Q, S] -> out [M, Q, W], weights [M, H, Q, S]."""
+        mixed, weights = attend(self.query(x), memory, mask)
         return self.out(mixed), weights
 
 
+def by_head(x: jax.Array, heads: int) -> jax.Array:
+    """[..., S, W] -> [..., H, S, d]: on CPU each head's products are then plain and batched."""
+    return x.reshape(*x.shape[:-1], heads, -1).swapaxes(-3, -2)
+
+
 def attend(
-    query: jax.Array, memory: dict[str, jax.Array], heads: int, mask: jax.Array | None = None
+    query: jax.Array, memory: dict[str, jax.Array], mask: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Scaled dot products, head by head (Vaswani et al. 2017, equation 1).
 
-    query [M, Q, W], memory's key and value [M, S, W], mask [Q, S] -> the heads side by side
+    query [M, Q, W], memory's key and value [M, H, S, d], mask [Q, S] -> the heads side by side
     [M, Q, W], weights float32 [M, H, Q, S].
     """
-    # Heads first, and the scale on the query: on CPU the products are then plain and batched.
-    q, key, value = (
-        x.reshape(*x.shape[:-1], heads, -1).swapaxes(-3, -2)
-        for x in (query, memory["key"], memory["value"])
-    )
-    q = q * q.shape[-1] ** -0.5
+    key, value = memory["key"], memory["value"]
+    q = by_head(query, key.shape[-3]) * key.shape[-1] ** -0.5
     scores = jnp.einsum("mhqd,mhsd->mhqs", q, key).astype(jnp.float32)
     if mask is not None:
         scores = jnp.where(mask, scores, LOW)
@@ -69,7 +70,7 @@ def recall(
 
     query [B, N, G, R, d] of R heads for each of the G keys; own key and value [B, N, G, d] of the
     word; cache [B, G, N, T, d], all N captions' words, of which past [B, N, N * T] belong to
-    caption n; prefix [B, P, G, d] -> mixed [B, N, G * R * d], head-mean weights of the prefix
+    caption n; prefix [B, G, P, d] -> mixed [B, N, G * R * d], head-mean weights of the prefix
     [B, N, P]. The cache is read as it lies: beams that change places need not be copied.
     """
     b, n, g, _, d = query.shape
@@ -82,7 +83,7 @@ def recall(
         jnp.einsum("bgnrd,bngd->bgnr", query, own["key"])[..., None],
     ]
     if prefix is not None:
-        scores.append(jnp.einsum("bgnrd,bpgd->bgnrp", query, prefix["key"]))
+        scores.append(jnp.einsum("bgnrd,bgpd->bgnrp", query, prefix["key"]))
     weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1).astype(jnp.float32))
     old, new, seen = jnp.split(
         weights.astype(query.dtype), [past.shape[-1], past.shape[-1] + 1], -1
@@ -90,7 +91,7 @@ def recall(
     mixed = jnp.einsum("bgnrs,bgsd->bngrd", old, words["value"])
     mixed = mixed + jnp.einsum("bgnrs,bngd->bngrd", new, own["value"])
     if prefix is not None:
-        mixed = mixed + jnp.einsum("bgnrp,bpgd->bngrd", seen, prefix["value"])
+        mixed = mixed + jnp.einsum("bgnrp,bgpd->bngrd", seen, prefix["value"])
     return mixed.reshape(b, n, -1), weights[..., past.shape[-1] + 1 :].mean(axis=(1, 3))
 
 

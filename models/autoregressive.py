@@ -57,13 +57,13 @@ class Autoregressive(nnx.Module):
         self.remat, self.dtype = remat, dtype
 
     def _memory(self, grid: jax.Array, key: jax.Array | None) -> Tree:
-        """grid [B, S, D] -> every layer's keys and values of the image [B, L, S, ...]."""
+        """grid [B, S, D] -> every layer's keys and values of the image [L, B, ...]."""
         raise NotImplementedError
 
     def _decode(
         self, memory: Tree, tokens: jax.Array, key: jax.Array | None, parallel: bool
     ) -> dict[str, jax.Array]:
-        """memory [L, B, S, ...], tokens [B, N, T] -> what `__call__` returns."""
+        """memory [L, B, ...], tokens [B, N, T] -> what `__call__` returns."""
         raise NotImplementedError
 
     def _cache_shape(self) -> tuple[int, int, int]:
@@ -80,7 +80,7 @@ class Autoregressive(nnx.Module):
         shape = (layers, grid.shape[0], groups, n, length, each)
         cache = {name: jnp.zeros(shape, self.dtype) for name in ("key", "value")}
         carry = {"written": jnp.zeros((grid.shape[0], n, length), jnp.int32)}
-        state = {"memory": self._memory(grid, key), "carry": carry, "cache": cache}
+        state = {"memory": by_image(self._memory(grid, key)), "carry": carry, "cache": cache}
         return {**state, "position": jnp.int32(0)}
 
     def step(self, state: State, token: jax.Array) -> tuple[State, jax.Array]:
@@ -124,7 +124,7 @@ class Autoregressive(nnx.Module):
         never read otherwise, and no position is hidden from another.
         """
         self._check(tokens.shape[2])
-        memory = by_layer(self._memory(grid, subkey(key, 0)))
+        memory = self._memory(grid, subkey(key, 0))
         if parallel:
             return self._decode(memory, jnp.full_like(tokens, PAD), subkey(key, 4), True)
         if not is_zero(sample_prob):
@@ -180,14 +180,20 @@ class Autoregressive(nnx.Module):
             )
 
 
-def by_layer(memory: Tree) -> Tree:
-    """[B, L, ...], as decoding keeps it, to [L, B, ...], as a scan over layers takes it."""
-    return jax.tree.map(lambda m: jnp.moveaxis(m, 1, 0), memory)
+def by_layer(memory: tuple[Tree, ...]) -> Tree:
+    """L layers of [B, ...], as decoding keeps them, to [L, B, ...], as a scan over layers takes it.
+
+    Where the scan is unrolled nothing is copied.
+    """
+    return jax.tree.map(lambda *layers: jnp.stack(layers), *memory)
 
 
-def by_image(memory: Tree) -> Tree:
-    """[L, B, ...] to [B, L, ...]."""
-    return jax.tree.map(lambda m: jnp.moveaxis(m, 0, 1), memory)
+def by_image(memory: Tree) -> tuple[Tree, ...]:
+    """[L, B, ...] to L layers of [B, ...]."""
+    return tuple(
+        jax.tree.map(lambda m, i=i: m[i], memory)
+        for i in range(jax.tree.leaves(memory)[0].shape[0])
+    )
 
 
 def remember(cache: Tree, new: Tree, position: jax.Array) -> Tree:

@@ -16,7 +16,7 @@ from flax import nnx
 
 from models import autoregressive
 from models.attention import LOW, FeedForward, recall
-from models.autoregressive import Autoregressive, by_image, roll, shares, visible
+from models.autoregressive import Autoregressive, roll, shares, visible
 from models.functional import scan_layers, stack
 from models.layers import Linear, dropout, subkey
 
@@ -66,19 +66,19 @@ class GroupedAttention(nnx.Module):
     def __call__(
         self, x: jax.Array, at: jax.Array, prefix: Tree, own: Tree, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """x [B, N, T, W] reads prefix [B, P, G, d], shared by the N, and own [B, N, U, G, d].
+        """x [B, N, T, W] reads prefix [B, G, P, d], shared by the N, and own [B, N, U, G, d].
 
         mask [T, U] is the text's; the prefix is always seen. -> out [B, N, T, W], head-mean
         weights [B, N, T, P + U].
         """
         b, n, t, w = x.shape
         q = self.queries(x, at, each := prefix["key"].shape[-1])
-        far = jnp.einsum("bntgrd,bpgd->bngrtp", q, prefix["key"]).astype(jnp.float32)
+        far = jnp.einsum("bntgrd,bgpd->bngrtp", q, prefix["key"]).astype(jnp.float32)
         near = jnp.einsum("bntgrd,bnugd->bngrtu", q, own["key"]).astype(jnp.float32)
         scores = jnp.concatenate([far, jnp.where(mask, near, LOW)], axis=-1)
         weights = jax.nn.softmax(scores * each**-0.5)
         seen, read = jnp.split(weights.astype(q.dtype), [far.shape[-1]], axis=-1)
-        y = jnp.einsum("bngrtp,bpgd->bntgrd", seen, prefix["value"])
+        y = jnp.einsum("bngrtp,bgpd->bntgrd", seen, prefix["value"])
         y = y + jnp.einsum("bngrtu,bnugd->bntgrd", read, own["value"])
         return self.out(y.reshape(b, n, t, w)), weights.mean(axis=(2, 3))
 
@@ -95,8 +95,8 @@ class PrefixBlock(nnx.Module):
     def decode(
         self, x: jax.Array, prefix: Tree, mask: jax.Array, rate: float, key: jax.Array | None
     ) -> tuple[jax.Array, Tree, jax.Array]:
-        """x [B, N, T, W] behind prefix [B, P, G, d] -> (x, own keys and values, weights)."""
-        at = prefix["key"].shape[1] + jnp.arange(x.shape[2])
+        """x [B, N, T, W] behind prefix [B, G, P, d] -> (x, own keys and values, weights)."""
+        at = prefix["key"].shape[2] + jnp.arange(x.shape[2])
         y = self.attn_norm(x)
         own = self.attn.memory(y, at)
         y, weights = self.attn(y, at, prefix, own, mask)
@@ -110,7 +110,7 @@ class PrefixBlock(nnx.Module):
 
         -> (x, its keys and values [B, N, G, d], weights on the prefix [B, N, P]).
         """
-        at = prefix["key"].shape[1] + position[None]
+        at = prefix["key"].shape[2] + position[None]
         y = self.attn_norm(x)
         own = jax.tree.map(lambda m: m[:, :, 0], self.attn.memory(y, at))
         query = self.attn.queries(y, at, own["key"].shape[-1])[:, :, 0]
@@ -200,7 +200,7 @@ class PrefixLM(Autoregressive):
         rollout: tuple[jax.Array, jax.Array] | None = None,
     ) -> dict[str, jax.Array]:
         """rollout: (flow [B, N, T, P] so far, the prefix's before each layer [L, B, P, P])."""
-        length, prefix = tokens.shape[2], memory["key"].shape[2]
+        length, prefix = tokens.shape[2], memory["key"].shape[3]
         x = dropout(self._words(tokens, slice(length)), self.dropout, subkey(key, 0))
         mask = visible(length, parallel)
         flow, flows = rollout or (None, None)
@@ -222,12 +222,12 @@ class PrefixLM(Autoregressive):
     def _prefix(
         self, grid: jax.Array, key: jax.Array | None, *, rollout: bool = False
     ) -> tuple[Tree, jax.Array | None]:
-        """grid [B, S, D] -> each layer's keys and values [L, B, P, G, d], rollout [L, B, P, P]."""
+        """grid [B, S, D] -> each layer's keys and values [L, B, G, P, d], rollout [L, B, P, P]."""
         grid = dropout(grid.astype(self.dtype), self.grid_dropout, subkey(key, 0))
         x = self.project(grid) if self.mapping is None else self.mapping(grid.mean(axis=1))
         x = dropout(self.grid_norm(x), self.dropout, subkey(key, self.layers + 1))
         b, p, _ = x.shape
-        nothing = jnp.zeros((b, 0, *self.each), self.dtype)
+        nothing = jnp.zeros((b, self.each[0], 0, self.each[1]), self.dtype)
         empty = {"key": nothing, "value": nothing}
         mask = visible(p, self.bidirectional)
         flow = jnp.broadcast_to(jnp.eye(p), (b, p, p)) if rollout else None
@@ -235,7 +235,7 @@ class PrefixLM(Autoregressive):
         def call(block: PrefixBlock, carry: tuple, layer: jax.Array) -> tuple[tuple, tuple]:
             x, before = carry
             x, own, weights = block.decode(x, empty, mask, self.dropout, subkey(key, layer))
-            own = jax.tree.map(lambda m: m[:, 0], own)
+            own = jax.tree.map(lambda m: m[:, 0].swapaxes(1, 2), own)
             flow = None if before is None else roll(before, weights[:, 0], before)
             return (x, flow), (own, before)
 
@@ -248,7 +248,7 @@ class PrefixLM(Autoregressive):
         return weights if self.mapping is None else jnp.ones_like(weights[..., :1])
 
     def _memory(self, grid: jax.Array, key: jax.Array | None) -> Tree:
-        return by_image(self._prefix(grid, key)[0])
+        return self._prefix(grid, key)[0]
 
     def _cache_shape(self) -> tuple[int, int, int]:
         return (self.layers, *self.each)

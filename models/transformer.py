@@ -16,7 +16,7 @@ from flax import nnx
 
 from models import autoregressive
 from models.attention import Block, recall
-from models.autoregressive import Autoregressive, by_image, by_layer, roll, shares, visible
+from models.autoregressive import Autoregressive, roll, shares, visible
 from models.decoding import PAD
 from models.functional import scan_layers, stack
 from models.layers import Linear, dropout, subkey
@@ -62,7 +62,7 @@ class DecoderBlock(Block):
         """
         y = self.attn_norm(x)[:, :, 0]
         heads = (*y.shape[:2], self.attn.heads, -1)
-        own = jax.tree.map(lambda m: m.reshape(heads), self.attn.memory(y))
+        own = jax.tree.map(lambda m: m.swapaxes(1, 2), self.attn.memory(y))
         y, seen = recall(self.attn.query(y).reshape(heads)[:, :, :, None], own, cache, past)
         x = x + self.attn.out(y)[:, :, None]
         if self.cross is not None:
@@ -137,7 +137,7 @@ class Transformer(Autoregressive):
         self._check(tokens.shape[2])
         b, s, _ = grid.shape
         x, among = self._encode(grid, None, jnp.broadcast_to(jnp.eye(s), (b, s, s)))
-        memory, nothing = by_layer(self._keys(x)), jnp.zeros((*tokens.shape, s))
+        memory, nothing = self._keys(x), jnp.zeros((*tokens.shape, s))
         return shares(self._decode(memory, tokens, None, False, (nothing, among))["flow"])
 
     def _decode(
@@ -167,7 +167,7 @@ class Transformer(Autoregressive):
                 flow = roll(roll(flow, read, flow), seen, among[:, None])
             return (x, seen, flow), None
 
-        first = (x, jnp.zeros((*tokens.shape, memory["key"].shape[2])), flow)
+        first = (x, jnp.zeros((*tokens.shape, memory["key"].shape[-2])), flow)
         xs = (jnp.arange(self.unimodal_layers + 1, self.layers + 1), memory)
         (x, seen, flow), _ = scan_layers(self.blocks, call, first, xs, remat=self.remat)
         if flow is not None:
@@ -229,9 +229,8 @@ class Transformer(Autoregressive):
         return self.grid_norm(x), flow
 
     def _keys(self, x: jax.Array) -> Tree:
-        """x [B, S, W] -> every layer's cross-attention keys and values [B, L, S, W]."""
-        _, memory = scan_layers(self.blocks, lambda block, x, _: (x, block.cross.memory(x)), x)
-        return by_image(memory)
+        """x [B, S, W] -> every layer's cross-attention keys and values [L, B, H, S, d]."""
+        return scan_layers(self.blocks, lambda block, x, _: (x, block.cross.memory(x)), x)[1]
 
     def _cache_shape(self) -> tuple[int, int, int]:
         return self.layers, self.heads, self.width // self.heads

@@ -94,7 +94,7 @@ def test_the_prefix_is_computed_once_for_all_captions():
     model, variables = make()
     start = jit(partial(model.apply, method="start"), static_argnums=(2, 3))
     one, many = (start(variables, GRID, n, 4)["memory"] for n in (1, 5))
-    assert one["key"].shape == (B, 1, S, HEADS, W // HEADS)
+    assert [layer["key"].shape for layer in one] == [(B, HEADS, S, W // HEADS)]
     jax.tree.map(np.testing.assert_array_equal, one, many)
 
 
@@ -117,6 +117,6 @@ def test_a_mapping_network_makes_tokens_of_the_pooled_vector():
     model, variables = make(prefix_length=3)
     start = lambda v, grid: model.apply(v, grid, 1, 4, method="start")["memory"]  # noqa: E731
     memory = jit(start)(variables, GRID)
-    assert memory["key"].shape[2] == 3
+    assert memory[0]["key"].shape[2] == 3
     pooled = jit(start)(variables, GRID.mean(axis=1, keepdims=True))
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), memory, pooled)
