@@ -1,7 +1,9 @@
 """Transformer captioner on COCO: ResNet-101 grid → 3 + 3 blocks with cross-attention.
 
 Claim: cross-entropy CIDEr-D 112.6-116.6 in two public zoos, with bottom-up regions (their READMEs).
-Sized for a TPU host; not trained here. Cost: `python -m training.compile` prints it.
+Sized for a TPU host; not trained here. Cost by `python -m training.compile --topology=v5e:2x4` (8
+chips): 6.1 TFLOP and, with every chip at its peak, 3.9 ms a step; 0.9 GiB of memory and 60 MiB of
+traffic per chip.
 
     python train.py --config=configs/captioning_coco_transformer.py --config.data.path=TFDS_DIR \
         --config.model.encoder.weights=resnet101.safetensors --workdir=W
