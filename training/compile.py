@@ -162,8 +162,13 @@ class Shapes:
         }
 
 
-def report_for(config: Any, devices: list[Any], *, vocab_size: int = 0) -> Report:
-    """Builds an experiment for devices one does not hold, and compiles its train step."""
+def report_for(
+    config: Any, devices: list[Any], *, vocab_size: int = 0, regions: int = 36
+) -> Report:
+    """Builds an experiment for devices one does not hold, and compiles its train step.
+
+    regions: rows of each image's features where they were computed elsewhere (data.features).
+    """
     import train  # the door: only it sees the whole config
 
     config = config.copy_and_resolve_references().unlock()
@@ -176,6 +181,9 @@ def report_for(config: Any, devices: list[Any], *, vocab_size: int = 0) -> Repor
         encode = made.task.predictors()["features"]
         grid = jax.eval_shape(encode, made.task.variables(state), batch.pop("image"))
         batch["features"] = np.zeros(grid.shape, np.float16)
+    elif config.data.get("features"):
+        rows = len(batch.pop("image"))
+        batch["features"] = np.zeros((rows, regions, config.model.encoder.width), np.float16)
     return compile_step(made.train_step, state, abstract_batch(batch, mesh), mesh)
 
 
@@ -183,6 +191,7 @@ if __name__ == "__main__":
     CONFIG = config_flags.DEFINE_config_file("config", None, "configs/….py", lock_config=True)
     TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x4", "chip and its grid")
     BATCH = flags.DEFINE_integer("batch_size", 0, "images per step, 0 = as in the config")
+    REGIONS = flags.DEFINE_integer("regions", 36, "rows of an image's data.features")
     VOCAB = flags.DEFINE_integer("vocab_size", 0, "words, 0 = the limit in the config")
     flags.mark_flags_as_required(["config"])
 
@@ -192,7 +201,8 @@ if __name__ == "__main__":
             config = CONFIG.value.copy_and_resolve_references().unlock()
             config.data.batch_size = BATCH.value or config.data.batch_size
             devices = topology_devices(TOPOLOGY.value)
-            show(report_for(config, devices, vocab_size=VOCAB.value), TOPOLOGY.value.split(":")[0])
+            sizes = dict(vocab_size=VOCAB.value, regions=REGIONS.value)
+            show(report_for(config, devices, **sizes), TOPOLOGY.value.split(":")[0])
         except ValueError as error:
             sys.exit(f"error: {error}")
 

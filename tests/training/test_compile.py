@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 from jax.sharding import PartitionSpec
+from ml_collections import ConfigDict
 from rich.console import Console
 from toy_task import Aux, Toy, rows, setting
 
-from training.compile import CHIPS, Report, abstract_batch, compile_step, show
+from configs import captioning_coco_updown
+from training.compile import CHIPS, Report, abstract_batch, compile_step, report_for, show
 from training.flops import count_flops
 from training.hlo import check_tpu_ready, collectives, trip_counts
 from training.sharding import make_mesh
@@ -148,6 +150,16 @@ def test_report_of_a_step_on_this_machine(capsys):
     show(report, "v5e", Console(width=100))
     text = capsys.readouterr().out  # it must say which step it is about
     assert "212 trained, 0 frozen" in text and "x float32 [16, 8]" in text
+
+
+def test_a_step_on_features_computed_elsewhere():
+    c = captioning_coco_updown.get_config("smoke").unlock()
+    c.model.encoder = ConfigDict(dict(type="precomputed", width=24))
+    c.data.features, c.task.frozen = "regions.npz", ()
+    report = report_for(c, jax.devices()[:1], vocab_size=20, regions=5)
+    rows = c.data.batch_size
+    assert report.inputs["features"] == f"float16 [{rows}, 5, 24]" and "image" not in report.inputs
+    assert report.frozen == 0 and report.flops > 0
 
 
 class Deep(Toy):
