@@ -73,26 +73,34 @@ def recall(
     caption n; prefix [B, G, P, d] -> mixed [B, N, G * R * d], head-mean weights of the prefix
     [B, N, P]. The cache is read as it lies: beams that change places need not be copied.
     """
-    b, n, g, _, d = query.shape
+    b, n, g, r, d = query.shape
     query = (query * d**-0.5).swapaxes(1, 2)  # [B, G, N, R, d]
     words = jax.tree.map(lambda x: x.reshape(b, g, -1, d), cache)
+    own = jax.tree.map(lambda x: x.swapaxes(1, 2)[:, :, :, None], own)
+
+    def compare(keys: jax.Array) -> jax.Array:
+        flat = query.reshape(b, g, n * r, d)  # products of each head, plain and batched
+        return jnp.einsum("bgqd,bgsd->bgqs", flat, keys).reshape(b, g, n, r, -1)
+
+    def mix(weights: jax.Array, values: jax.Array) -> jax.Array:
+        flat = weights.reshape(b, g, n * r, -1)
+        return jnp.einsum("bgqs,bgsd->bgqd", flat, values).reshape(query.shape)
+
     scores = [
-        jnp.where(
-            past[:, None, :, None], jnp.einsum("bgnrd,bgsd->bgnrs", query, words["key"]), LOW
-        ),
-        jnp.einsum("bgnrd,bngd->bgnr", query, own["key"])[..., None],
+        jnp.where(past[:, None, :, None], compare(words["key"]), LOW),
+        (query * own["key"]).sum(-1, keepdims=True),
     ]
     if prefix is not None:
-        scores.append(jnp.einsum("bgnrd,bgpd->bgnrp", query, prefix["key"]))
+        scores.append(compare(prefix["key"]))
     weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1).astype(jnp.float32))
     old, new, seen = jnp.split(
         weights.astype(query.dtype), [past.shape[-1], past.shape[-1] + 1], -1
     )
-    mixed = jnp.einsum("bgnrs,bgsd->bngrd", old, words["value"])
-    mixed = mixed + jnp.einsum("bgnrs,bngd->bngrd", new, own["value"])
+    mixed = mix(old, words["value"]) + new * own["value"]
     if prefix is not None:
-        mixed = mixed + jnp.einsum("bgnrp,bgpd->bngrd", seen, prefix["value"])
-    return mixed.reshape(b, n, -1), weights[..., past.shape[-1] + 1 :].mean(axis=(1, 3))
+        mixed = mixed + mix(seen, prefix["value"])
+    mixed = mixed.swapaxes(1, 2).reshape(b, n, -1)
+    return mixed, weights[..., past.shape[-1] + 1 :].mean(axis=(1, 3))
 
 
 class FeedForward(nnx.Module):
