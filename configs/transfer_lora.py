@@ -19,5 +19,6 @@ def get_config(arg: str = ""):
         alpha=16.0,
     )
     c.task.frozen = (r"(?!lora/|decoder/(embed|output)/)",)
+    c.optim.lr_factors = ()  # nothing of the encoder learns
     c.init_from.skip = (*c.init_from.skip, r"^lora/")
     return finish(c, arg, small_encoder=True)

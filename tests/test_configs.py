@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
+import experiment
 from tests import tiny_data
+from training.compile import Shapes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py") if p.stem != "common")
@@ -33,6 +36,15 @@ def test_loads_fast_and_is_locked(name):
     assert c.is_locked
     with pytest.raises(ValueError, match="smoke"):
         module.get_config("smoek")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_full_form_builds(name):
+    """Its smoke test is another experiment: here every rule of the real one must find its paths."""
+    c = importlib.import_module(f"configs.{name}").get_config().copy_and_resolve_references()
+    c.unlock().evals = {}
+    built = experiment.build(c, data=Shapes(c.data, 2500), weights=False)
+    assert jax.tree.leaves(built.abstract().params)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
