@@ -1,5 +1,8 @@
 """Up-Down (Anderson et al. 2018) on Flickr8k: tuned MobileNetV2 → top-down attention LSTM.
 
+CIDEr-D .483, BLEU-4 .210 on dev (beam 8, seed 0): in these 2,250 steps its training loss falls less
+far than that of captioning_flickr8k_tuned.py's single LSTM (3.54 against 3.22), which reaches .520.
+
     python train.py --config=configs/captioning_flickr8k_updown.py --config.data.path=DIR \
         --config.model.encoder.weights=mobilenet_v2.npz --workdir=runs/f8k-updown
 """

@@ -1,7 +1,7 @@
 """Gradual unfreezing (Howard & Ruder 2018): MobileNetV2's top blocks join one after the other.
 
-Claim: CIDEr-D on Flickr8k dev at least that of captioning_flickr8k_tuned.py, which trains the same
-blocks from the first step. Not measured yet. Cost: that config's.
+On Flickr8k dev CIDEr-D .505, BLEU-4 .212 (beam 8, seed 0): no better than .520, .219 of
+captioning_flickr8k_tuned.py, which trains the same blocks from the first step. Cost: that config's.
 
     python train.py --config=configs/transfer_unfreeze.py --config.data.path=DIR \
         --config.model.encoder.weights=mobilenet_v2.npz --workdir=runs/f8k-unfreeze
