@@ -1,7 +1,7 @@
 """Chinese captions of photographs, character by character: MobileNetV2 (tuned) → attention LSTM.
 
 The 40,000 human captions of Flickr8k-CN (Li et al. 2016), scored on characters: on dev BLEU-4 .410,
-CIDEr-D 1.418 (beam 8, seed 0; a human with one reference fewer .387, 1.749). 35 minutes on one core.
+CIDEr-D 1.418 (beam 8, seed 0; a human, one reference fewer: .387, 1.749). 35 minutes on one core.
 
     python train.py --config=configs/captioning_flickr8k_chinese.py --config.data.path=DIR \
         --config.model.encoder.weights=mobilenet_v2.npz --workdir=runs/f8k-zh
