@@ -1,7 +1,8 @@
 """LoRA (Hu et al. 2021): as transfer_reinit.py, but of the decoder only words and adapters learn.
 
-Claim: CIDEr-D on Chinese dev close to transfer_reinit.py, which trains all of the decoder, with a
-fraction of the trained parameters. Not measured yet. Cost: 900 steps, after an English run.
+On Chinese dev (characters, beam 8, seed 0) BLEU-4 .400, CIDEr-D 1.317 with 13 % of the parameters
+trained; transfer_reinit.py, which trains all of the decoder and the encoder's last blocks, .405,
+1.389. Cost: 900 steps, 11 minutes on one core, after an English run.
 
     python train.py --config=configs/transfer_lora.py --config.data.path=DIR \
         --config.init_from.workdir=runs/f8k-tuned --workdir=runs/f8k-zh-lora
