@@ -31,4 +31,4 @@ def get_config(arg: str = ""):
     c.optim.warmup = 2_000
     c.optim.schedule = "rsqrt"
     c.final.beam = 5
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

@@ -22,4 +22,4 @@ def get_config(arg: str = ""):
     c.model.decoder.dtype = "bfloat16"
     c.optim.lr = 5e-4
     c.final.beam = 5
-    return finish(c, arg)
+    return finish(c, arg, small_encoder=True)

@@ -21,4 +21,6 @@ def get_config(arg: str = ""):
         (r"^encoder/blocks/14/", 900),
         (r"^encoder/blocks/13/", 1_050),
     )
-    return finish(c, arg)
+    if arg == "smoke":
+        c.optim.unfreeze = ((r"^encoder/", 3),)
+    return finish(c, arg, small_encoder=True)
