@@ -16,12 +16,13 @@ from ml_collections import ConfigDict
 from data.tokenizer import Tokenizer
 from models import lora, pretrained
 from models.ensemble import Ensemble, check_member
-from models.functional import functional
+from models.functional import accepted, functional
 from serving.trained_run import trained
+from tasks.base import Task
 from training import build as sections
 from training import sharding
 from training.checkpoint import Checkpointer
-from training.guard import read_config
+from training.guard import guard_value, read_config
 from training.optimizer import make_optimizer
 from training.setup import setup
 from training.state import flatten
@@ -56,7 +57,8 @@ class Build:
             return {}
         expected = jax.eval_shape(self.task.init, jax.random.key(0))
         run = dict(expected=dict(zip(("params", "stats"), expected, strict=True)))
-        run |= dict(vocabulary=(self.data.tokenizer.hash, len(self.data.tokenizer)))
+        if (words := self.data.tokenizer) is not None:
+            run |= dict(vocabulary=(words.hash, len(words)))
         return sections.call(warm_start, start, where="config.init_from", **run)
 
     def abstract(self) -> Any:
@@ -67,10 +69,16 @@ class Build:
     @property
     def origin(self) -> str:
         """Where the values of step 0 come from, in words."""
-        path = self.config.model.encoder.get("weights")
+        path = self.config.model.get("encoder", {}).get("weights")
         if run := self.config.get("init_from", {}).get("workdir"):
             return f"the run {run}, the rest random"
         return f"random weights, the encoder's from {path}" if self.pretrained else "random weights"
+
+    def keep_vocabulary(self, workdir: Any) -> None:
+        """Saves it beside the run. Raises GuardError where the run began with another."""
+        if self.data.tokenizer is not None:
+            guard_value(workdir, "vocabulary", self.data.tokenizer.hash)
+            self.data.tokenizer.save(workdir / "vocabulary.json")
 
     def batches(self, start: int) -> Any:
         host = dict(process=jax.process_index(), processes=jax.process_count())
@@ -93,30 +101,66 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
         if loaded.crop < 1 and not c.data.get("image_crop"):
             c.data.image_crop = loaded.crop
     started = loaded or c.get("init_from", {}).get("workdir")
-    if weights and not started and c.task.get("frozen"):
-        print("No weights: the encoder starts at random, so it is trained too, from images.")
-        c.task.frozen, c.task.train_stats, c.data.cached_views = (), True, 0
+    if weights and not started and c.task.get("frozen") and "weights" in c.model.get("encoder", {}):
+        print("No weights: the encoder starts at random, so it is trained too.")
+        c.task.frozen = ()
+        if "cached_views" in c.data:
+            c.task.train_stats, c.data.cached_views = True, 0
     data = data or sections.construct("data", c.data)
     adapters = model_section.pop("lora", None)
     made = sections.maker("models", model_section)
-    model = functional(lambda rngs: made(vocab_size=len(data.tokenizer), rngs=rngs))
+    facts = accepted(made, data.facts)
+    model = functional(lambda rngs: made(**facts, rngs=rngs))
     if adapters:
         model = sections.call(lora.LoRA, adapters, where="config.model.lora", base=model)
     given = _teachers(c.task, data, mesh) if weights else {}
-    section = {k: v for k, v in c.task.items() if k != "teachers"}
+    section = {k: v for k, v in c.task.to_dict().items() if k != "teachers"}
     task = sections.construct("tasks", section, model=model, **given)
     run = dict(where="config.optim", total_steps=c.total_steps)
     tx, schedule = sections.call(make_optimizer, c.optim, **run)
+    _check_updates(c, task)
     run = dict(task=task, tx=tx, seed=c.seed, mesh=mesh, schedule=schedule)
     train_step = sections.call(make_train_step, c.step, where="config.step", **run)
-    run = dict(predict=task.predictors()["decode"], data=data, mesh=mesh)
     evals = {
-        name: sections.construct("evaluators", section, where=f"config.evals.{name}", **run)
+        name: evaluator(task, section, where=f"config.evals.{name}", data=data, mesh=mesh)
         for name, section in c.evals.items()
     }
     found = loaded.variables if loaded else {}
     rules = lora.SHARDING + sections.sharding_rules("models", model_section)
     return Build(c, data, task, tx, train_step, mesh, rules, found, evals)
+
+
+def _check_updates(c: Any, task: Any) -> None:
+    """Raises ConfigError where step.updates_per_call would jump over something that is due."""
+    n = c.step.get("updates_per_call", 1)
+    due = {"total_steps": c.total_steps, "checkpoint.every": c.checkpoint.every}
+    due |= {f"evals.{name}.every": section.get("every", 0) for name, section in c.evals.items()}
+    for key, value in due.items():
+        if value % n:
+            raise sections.ConfigError(
+                f"config.{key}={value} is not a multiple of step.updates_per_call={n}; "
+                f"nearest {sharding.nearest(value, n)}."
+            )
+    if n > 1 and type(task).prepare is not Task.prepare:
+        raise sections.ConfigError(
+            f"config.step.updates_per_call={n}: {type(task).__name__} prepares every batch, so "
+            "only one update fits into a call; set it to 1."
+        )
+
+
+def evaluator(task: Any, section: Any, *, where: str, **run: Any) -> Any:
+    """The evaluator that a section names, given what it wants of the task. Raises ConfigError."""
+    cls = sections.find_class("evaluators", section["type"], where)
+    predictors = task.predictors()
+    if cls.wants not in predictors:
+        raise sections.ConfigError(
+            f'{where}.type="{section["type"]}" needs a task that offers "{cls.wants}"; '
+            f"{type(task).__name__} offers {', '.join(predictors)}."
+        )
+    run |= dict(predict=predictors[cls.wants], embed=predictors.get("embed"))
+    run |= dict(caution=getattr(task, "caution", None))
+    taken = {k: v for k, v in run.items() if k in sections.parameters(cls)}
+    return sections.construct("evaluators", section, where=where, **taken)
 
 
 def _teachers(task: Any, data: Any, mesh: Any) -> dict[str, list]:
@@ -162,7 +206,8 @@ def restore(
     """
     c = ConfigDict(read_config(workdir))  # before setup: a mistyped folder is not made
     workdir = setup(workdir)
-    c.data.tokenizer = str(workdir / "vocabulary.json")
+    if "tokenizer" in c.data:
+        c.data.tokenizer = str(workdir / "vocabulary.json")
     for key, value in (overrides or {}).items():
         sections.override(c, key, value)
     if from_images and "cached_views" in c.data:

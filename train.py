@@ -12,11 +12,11 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from evaluators.summary import Watcher, finish
+from evaluators.watcher import Watcher, summary_of
 from experiment import Build, build, restore, restore_ensemble
 from training import build as sections
 from training.checkpoint import Checkpointer
-from training.guard import guard_config, guard_value
+from training.guard import guard_config
 from training.loop import Every, fit, stop_on_signal
 from training.setup import setup, start_block
 from training.sharding import put_batch
@@ -32,8 +32,7 @@ def train(config: Any, workdir: str) -> None:
     c = b.config
     for line in guard_config(workdir, c):
         print(f"changed since the run began: {line}")
-    guard_value(workdir, "vocabulary", b.data.tokenizer.hash)
-    b.data.tokenizer.save(workdir / "vocabulary.json")
+    b.keep_vocabulary(workdir)
     keeper = sections.call(Checkpointer, c.checkpoint, where="config.checkpoint", workdir=workdir)
     state, origin = keeper.restore_or_init(b.abstract(), b.init, origin=b.origin)
     start = int(state.step)
@@ -61,7 +60,7 @@ def train(config: Any, workdir: str) -> None:
     state, step = keeper.restore(b.abstract(), "best")
     keeper.close()
     writers.close()
-    finish(
+    summary_of(next(iter(b.evals.values()))).finish(
         b.evals,
         b.task.variables(state),
         workdir,

@@ -31,6 +31,7 @@ def base() -> ConfigDict:
     )
     c.step = dict(
         accum_steps=1,  # micro-batches per update; the result does not depend on it
+        updates_per_call=1,  # of small models many fit into one call; the result does not change
         ema=0.0,  # decay of the averaged parameters that evaluation uses, 0 = off
         skip_nonfinite=False,  # True: leave a NaN step out and go on, instead of stopping
     )
@@ -38,6 +39,14 @@ def base() -> ConfigDict:
     c.checkpoint = dict(every=1_000, keep=2, best="dev/CIDEr-D")
     c.final = dict(beam=3, length_penalty=0.7)  # decoding of the score table at the end
     c.writers = dict(tensorboard=True, wandb="")  # wandb = project name
+    return c
+
+
+def few_shot() -> ConfigDict:
+    """`base()` for episodes: judged by their accuracy, on more of them at the end."""
+    c = base()
+    c.checkpoint.best = "dev/accuracy"
+    c.final = dict(episodes=600)  # of each evaluator, for the score table at the end
     return c
 
 
@@ -56,11 +65,30 @@ def finish(c: ConfigDict, arg: str, *, small_encoder: bool = False) -> ConfigDic
 
 
 def smoke(c: ConfigDict) -> None:
-    """The whole program end to end in well under a minute: few steps, narrow layers, few images."""
+    """The whole program end to end in well under a minute: few steps, little of everything."""
     c.total_steps = 6
     c.log_every = 2
     c.optim.warmup = 2
     c.checkpoint.every = 3
+    c.step.updates_per_call = 1
+    for section in c.evals.values():
+        section.every = 3
+    (smoke_captions if c.data.type == "captions" else smoke_episodes)(c)
+
+
+def smoke_episodes(c: ConfigDict) -> None:
+    """Few episodes, little encoders."""
+    c.data.batch_size = 8
+    c.final.episodes = 8
+    for section in c.evals.values():
+        section.episodes = 8
+        section.batch_size = 8
+    if "task" in c and "second_order_from" in c.task:
+        c.task.second_order_from = min(c.task.second_order_from, 3)
+
+
+def smoke_captions(c: ConfigDict) -> None:
+    """Few images, narrow layers."""
     c.data.batch_size = 8
     c.data.image_size = 64
     c.data.captions_per_image = 2
@@ -68,8 +96,6 @@ def smoke(c: ConfigDict) -> None:
     if c.data.source == "shapes":
         c.data.path = "small"
     c.data.min_count = 1
-    for section in c.evals.values():
-        section.every = 3
     c.model.decoder.width = 32
     for part in (c.model.encoder, c.model.decoder):
         if "dtype" in part:

@@ -112,6 +112,11 @@ class Captions:
         """Images in each split."""
         return {name: len(split.examples) for name, split in self._splits.items()}
 
+    @property
+    def facts(self) -> dict[str, int]:
+        """What a model is made for."""
+        return {"vocab_size": len(self.tokenizer)}
+
     def describe(self) -> str:
         """A few lines for the start of a run: counts, vocabulary, what was cut and left out."""
         lines = [f"data        {self.name}"]

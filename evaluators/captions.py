@@ -153,6 +153,8 @@ class Captions:
     After `run`, `decoded` and `scores` hold what it found, for samples and the report.
     """
 
+    summary, wants = "summary", "decode"
+
     def __init__(
         self,
         predict: Callable,

@@ -1,16 +1,16 @@
-"""Evaluation during a captioning run and its end: score table, baselines, samples, report.html.
+"""What is shown of a captioning run: samples on its way; score table, baselines, report at its end.
 
-`train.py` makes a Watcher for the loop and calls `finish` with the best variables.
+Evaluators name this file as their `summary`; see evaluators/watcher.py.
 """
 
 from __future__ import annotations
 
-import json
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -18,56 +18,21 @@ from evaluators.baselines import baseline_rows
 from evaluators.captions import COUNTED, Captions
 from evaluators.report import number, report_of
 from evaluators.samples import save_samples
+from evaluators.watcher import history
 
 Rows = list[tuple[str, dict[str, float]]]
 SHOWN = 8  # captions on the contact sheet of an evaluation
 
 
-class Watcher:
-    """Runs evaluators inside training, keeps their last values and shows samples."""
-
-    def __init__(
-        self,
-        evaluators: Mapping[str, Captions],
-        variables: Callable[[Any], Any],
-        workdir: pathlib.Path,
-        writers: Any,
-        total_steps: int,
-        say: Callable[[str], None] = print,
-    ):
-        self._evaluators, self._variables, self._total = evaluators, variables, total_steps
-        self._workdir, self._writers, self.say = workdir, writers, say
-        self._found: tuple[int, dict[str, float]] = (-1, {})
-
-    def _due(self, evaluator: Captions, step: int) -> bool:
-        every = evaluator.every  # 0: only at the end
-        return step > 0 and (step == self._total or (every > 0 and step % every == 0))
-
-    def due(self, step: int, total_steps: int) -> bool:
-        """Whether any evaluator has its turn."""
-        return any(self._due(e, step) for e in self._evaluators.values())
-
-    def __call__(self, step: int, state: Any) -> None:
-        """Runs every evaluator that is due; values are named `dev/CIDEr-D`."""
-        for name, evaluator in self._evaluators.items():
-            if self._due(evaluator, step):
-                values = evaluator.run(self._variables(state))
-                values = {f"{name}/{k}": v for k, v in values.items()}
-                self._found = (step, self.at(step) | values)
-                self._writers.scalars(step, values)
-                self._show(step, name, evaluator)
-
-    def at(self, step: int) -> dict[str, float]:
-        """The values found at this very step, for the checkpoint that keeps the best."""
-        return self._found[1] if self._found[0] == step else {}
-
-    def _show(self, step: int, name: str, evaluator: Captions) -> None:
-        examples = evaluator.examples(evaluator.pick(SHOWN))
-        path = self._workdir / "samples" / f"{name}_{step:06d}.png"
-        self._writers.image(step, f"{name}/captions", save_samples(path, examples))
-        value = self._found[1].get(f"{name}/{COUNTED}")
-        said = f" · {COUNTED} {value:.3f}" if value is not None else ""
-        self.say(f"step {step} · {name}{said} · “{examples[0].caption}” · {path.name}")
+def show(
+    evaluator: Captions, values: Mapping[str, float], step: int, name: str, workdir: pathlib.Path
+) -> tuple[str, np.ndarray | None]:
+    """(what to say of a run inside training, a contact sheet of its captions)."""
+    examples = evaluator.examples(evaluator.pick(SHOWN))
+    path = workdir / "samples" / f"{name}_{step:06d}.png"
+    picture = save_samples(path, examples)
+    said = f"{COUNTED} {values[COUNTED]:.3f} · " if COUNTED in values else ""
+    return f"{said}“{examples[0].caption}” · {path.name}", picture
 
 
 def score_rows(
@@ -112,13 +77,6 @@ def _fitting(rows: Rows, width: int) -> list[list[str]]:
         groups[-1].append(column)
         left -= need
     return groups
-
-
-def history(workdir: pathlib.Path) -> list[dict]:
-    """The lines of metrics.jsonl."""
-    path = workdir / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
 
 
 def finish(

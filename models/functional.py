@@ -7,6 +7,7 @@ with paths such as `decoder/blocks/attn/query/kernel`. The project's only NNX sp
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, KeysView, Mapping
 from typing import Any
 
@@ -110,6 +111,15 @@ def digest(tree: Tree) -> str:
         found.update(name.encode())
         found.update(np.ascontiguousarray(leaf).tobytes())
     return found.hexdigest()[:16]
+
+
+def accepted(constructor: Callable, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those facts of the data (vocab_size, ...) that a constructor names and has no value for."""
+    given = getattr(constructor, "keywords", {})
+    cls = getattr(constructor, "func", constructor)
+    named = inspect.signature(cls.__init__ if inspect.isclass(cls) else cls).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in named.values())
+    return {k: v for k, v in facts.items() if (open_ended or k in named) and k not in given}
 
 
 def functional(constructor: Callable[[nnx.Rngs], nnx.Module]) -> Model:

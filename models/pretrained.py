@@ -62,6 +62,8 @@ def split(
     the settings that go with the file are put in where the section has no value of its own.
     None where no file is named. Raises ValueError as `load` does.
     """
+    if "encoder" not in section:
+        return None, dict(section)
     encoder = dict(section["encoder"])
     path, skip = encoder.pop("weights", ""), encoder.pop("weights_skip", ())
     if not path or not read:

@@ -132,25 +132,21 @@ def find_class(folder: str, name: str, where: str) -> type:
 
 def check(fn: Callable, values: dict[str, Any], where: str) -> dict[str, Any]:
     """Values whose names and types fit `fn`; lists become tuples (and back) where annotated."""
-    parameters = _parameters(fn)
-    names = [n for n in parameters if n != "self"]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = parameters(fn)
+    names = [n for n in known if n != "self"]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
     hints = _hints(fn)
     out = {}
     for key, value in values.items():
-        if key not in parameters and not open_ended:
+        if key not in known and not open_ended:
             close = difflib.get_close_matches(key, names, n=1)
             hint = f'; did you mean "{close[0]}"?' if close else ""
             raise ConfigError(
                 f'{where}: unknown key "{key}"{hint} ({_origin(fn)} takes {", ".join(names)}.)'
             )
         hint = hints.get(key, Any)
-        if (
-            hint is Any
-            and key in parameters
-            and parameters[key].default not in (None, inspect._empty)
-        ):
-            hint = type(parameters[key].default)
+        if hint is Any and key in known and known[key].default not in (None, inspect._empty):
+            hint = type(known[key].default)
         ok, out[key] = _fit(value, hint)
         if not ok:
             raise ConfigError(
@@ -188,7 +184,7 @@ def _fit(value: Any, hint: Any) -> tuple[bool, Any]:
 def _check_required(fn: Callable, given: Mapping, where: str) -> None:
     missing = [
         name
-        for name, p in _parameters(fn).items()
+        for name, p in parameters(fn).items()
         if p.default is p.empty
         and name != "self"
         and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
@@ -212,7 +208,7 @@ def _makers(fn: Callable) -> list[Callable]:
     return found
 
 
-def _parameters(fn: Callable) -> dict[str, inspect.Parameter]:
+def parameters(fn: Callable) -> dict[str, inspect.Parameter]:
     """What a call takes; a class's are its constructors', which a metaclass (Flax's) may hide."""
     found: dict[str, inspect.Parameter] = {}
     for one in _makers(fn):

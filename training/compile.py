@@ -149,6 +149,7 @@ class Shapes:
 
     def __init__(self, section: Any, vocab_size: int):
         self.tokenizer = range(vocab_size or section.get("vocab_size", 8000))
+        self.facts = {"vocab_size": len(self.tokenizer)}
         self._section = section
 
     def batch(self) -> dict[str, np.ndarray]:

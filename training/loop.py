@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,10 @@ from training.state import TrainState
 
 # Steps that may be queued on the device: enough to hide the host, few enough to bound memory.
 IN_FLIGHT = 8
+
+
+# Metrics that are about what went wrong, not about the run.
+FLAGS = ("nonfinite", "bad_example")
 
 
 class NonFiniteError(ValueError):
@@ -68,7 +73,8 @@ def fit(
     Raises NonFiniteError. The yielded state is donated to the next step: do not keep it.
     """
     step = start = int(state.step)
-    watch = _Watch(last_good)
+    updates = getattr(train_step, "updates", 1)
+    watch = _Watch(last_good, updates)
     clock = _Clock()
     while True:
         # A resumed run was saved after the hooks of its step: they have had their turn.
@@ -78,23 +84,36 @@ def fit(
             watch.settle()
             return
         with clock.waiting_for_data(watch):
-            host = next(batches, None)
+            host = _next(batches, updates)
         if host is None:
             raise ValueError(
                 f"The batches ended at step {step} of {total_steps}: make them endless."
             )
-        batch = task.prepare(state, put(host), step_key(seed, "prepare", step))
+        # Several updates in one call leave no moment in which a batch could be prepared.
+        batch = put(host, stacked=True) if updates > 1 else put(host)
+        if updates == 1:
+            batch = task.prepare(state, batch, step_key(seed, "prepare", step))
         with jax.transfer_guard("disallow"):
             state, metrics = train_step(state, batch)
         watch.add(step, metrics, host)
-        step += 1
-        clock.count(batch)
-        if step % log_every == 0 or step == total_steps:
+        step += updates
+        clock.count(batch, updates)
+        if step % log_every < updates or step == total_steps:
             watch.settle()
-            values = {k: float(v) for k, v in jax.device_get(metrics).items() if k != "nonfinite"}
+            values = {k: float(v) for k, v in jax.device_get(metrics).items() if k not in FLAGS}
             yield step, state, values | watch.counts() | clock.read()
         else:
             yield step, state, None
+
+
+def _next(batches: Iterator[Any], updates: int) -> Any | None:
+    """The next batch, or as many as a call takes, stacked; None where they have ended."""
+    if updates == 1:
+        return next(batches, None)
+    several = list(itertools.islice(batches, updates))
+    if len(several) < updates:
+        return None
+    return jax.tree.map(lambda *x: np.stack(x), *several)
 
 
 def _call_hooks(
@@ -119,9 +138,9 @@ def _call_hooks(
 class _Watch:
     """Reads the steps' NaN flags when they have arrived, and remembers whose batch it was."""
 
-    def __init__(self, last_good: Callable[[], str | None]):
+    def __init__(self, last_good: Callable[[], str | None], updates: int):
         self._pending: collections.deque = collections.deque()
-        self._last_good = last_good
+        self._last_good, self._updates = last_good, updates
         self._skipped: int | None = None
 
     def add(self, step: int, metrics: dict[str, jax.Array], host: Any) -> None:
@@ -130,7 +149,9 @@ class _Watch:
             return
         if "skipped" in metrics and self._skipped is None:
             self._skipped = 0
-        index = host.get("index") if isinstance(host, dict) else None
+        index = metrics.get("bad_example")  # a task that knows which one says so
+        if index is None and isinstance(host, dict):
+            index = host.get("index")
         self._pending.append((step, flag, index))
         while self._pending and (len(self._pending) > IN_FLIGHT or self._pending[0][1].is_ready()):
             self._check()
@@ -150,11 +171,12 @@ class _Watch:
 
     def _check(self) -> None:
         step, flag, index = self._pending.popleft()
-        if not float(flag):
+        if not (count := int(flag)):
             return
         if self._skipped is not None:
-            self._skipped += 1
+            self._skipped += count
             return
+        step += self._updates - count  # with several updates in a call: the first that went wrong
         ids = [] if index is None else [int(i) for i in np.ravel(index) if i >= 0]
         said = f" (examples {', '.join(map(str, ids))})" if ids else ""
         good = self._last_good()
@@ -189,9 +211,10 @@ class _Clock:
         yield
         self._since += time.perf_counter() - start
 
-    def count(self, batch: Any) -> None:
-        self._steps += 1
-        self._examples += jax.tree.leaves(batch)[0].shape[0]
+    def count(self, batch: Any, updates: int) -> None:
+        self._steps += updates
+        shape = jax.tree.leaves(batch)[0].shape
+        self._examples += updates * shape[1 if updates > 1 else 0]
 
     def read(self) -> dict[str, float]:
         """Rates since the last reading."""

@@ -62,11 +62,14 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         )
 
 
-def put_batch(batch: Any, mesh: Mesh) -> Any:
-    """This host's rows [B/hosts, ...] -> global arrays [B, ...] sharded over the mesh."""
-    sharding = batch_sharding(mesh)
+def put_batch(batch: Any, mesh: Mesh, stacked: bool = False) -> Any:
+    """This host's rows [B/hosts, ...] -> global arrays [B, ...] sharded over the mesh.
+
+    stacked: several batches at once, [n, B/hosts, ...] -> [n, B, ...].
+    """
+    sharding = NamedSharding(mesh, PartitionSpec(*[None] * stacked, BATCH_AXES))
     for x in jax.tree.leaves(batch):
-        check_batch_size(x.shape[0] * jax.process_count(), mesh)
+        check_batch_size(x.shape[int(stacked)] * jax.process_count(), mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 

@@ -25,10 +25,11 @@ class TrainStep:
     """Callable `(state, batch) -> (state, metrics)`; the old state's buffers are donated.
 
     Compiled at the first call, when the state's shardings are known: they are the result's too.
+    updates: how many a call makes; with more than one it takes as many batches, stacked.
     """
 
-    def __init__(self, fn: Callable, *, seed: int, mesh: Mesh):
-        self._fn, self._seed, self._mesh = fn, seed, mesh
+    def __init__(self, fn: Callable, *, seed: int, mesh: Mesh, updates: int = 1):
+        self._fn, self._seed, self._mesh, self.updates = fn, seed, mesh, updates
         self._jitted: Any = None
         self._root: Any = None
 
@@ -77,12 +78,14 @@ def make_train_step(
     ema: float = 0.0,
     schedule: Callable | None = None,
     skip_nonfinite: bool = False,
+    updates_per_call: int = 1,
 ) -> TrainStep:
     """Builds the step. Metrics are float32 scalars: the task's, loss, grad_norm, lr, nonfinite.
 
     A NaN or Inf in the loss or gradient never reaches the state. By default the step counter
     stays too and `nonfinite` is 1, on which `loop.fit` stops the run; with `skip_nonfinite` the
-    counter goes on and the flag is called `skipped`.
+    counter goes on and the flag is called `skipped`. updates_per_call: small models learn faster
+    when one call makes many updates, each with its own batch; the result is the same.
     """
     tx = optax.with_extra_args_support(tx)
 
@@ -107,7 +110,30 @@ def make_train_step(
         new = new.replace(step=state.step + advance)
         return (new.replace(ema=_average(new, ema, bad)) if ema else new), metrics
 
-    return TrainStep(step, seed=seed, mesh=mesh)
+    def steps(state: TrainState, batches: Any, root: jax.Array, shardings: TrainState):
+        one = lambda state, batch: step(state, batch, root, shardings)  # noqa: E731
+        state, metrics = jax.lax.scan(one, state, batches)
+        return state, _over_updates(metrics)
+
+    many = updates_per_call > 1
+    return TrainStep(steps if many else step, seed=seed, mesh=mesh, updates=updates_per_call)
+
+
+def _over_updates(metrics: Metrics) -> Metrics:
+    """Metrics [n] of the updates of one call -> their means; flags are counted.
+
+    nonfinite becomes the number of updates since the first bad one, which it counts too.
+    """
+    out = {name: values.mean() for name, values in metrics.items()}
+    if "skipped" in metrics:
+        out["skipped"] = metrics["skipped"].sum()
+    if "nonfinite" in metrics:
+        bad = metrics["nonfinite"]
+        first = jnp.argmax(bad)
+        out["nonfinite"] = jnp.where(bad.any(), bad.shape[0] - first, 0).astype(jnp.float32)
+        if "bad_example" in metrics:
+            out["bad_example"] = metrics["bad_example"][first]
+    return out
 
 
 def _gradient(

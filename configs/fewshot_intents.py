@@ -1,0 +1,42 @@
+"""Few-shot intents without anything pretrained: a bag of word vectors under ridge regression.
+
+    python train.py --config=configs/fewshot_intents.py --config.data.path=DIR --workdir=runs/few
+
+DIR holds `full.jsonl` ({"text", "label"} lines) and `class_splits/`, or CLINC150 or BANKING77 as
+they are published.
+"""
+
+from configs.common import few_shot, finish
+
+
+def get_config(arg: str = ""):
+    c = few_shot()
+    c.total_steps = 2_000
+    c.data = dict(
+        type="episodes",
+        source="labelled_text",
+        path="",
+        class_split="01",  # of the published ones in class_splits/; empty: drawn by class_seed
+        duplicates="drop",  # raise: stop at a text that stands in two splits
+        ways=5,
+        shots=1,
+        queries=5,
+        batch_size=8,
+        tokenizer="words",
+        max_len=32,
+        limit=0,  # rows of a class, 0 = all
+    )
+    c.model = dict(
+        type="learner",
+        encoder=dict(type="bag", width=256, vectors="learned", weighting="learned"),
+    )
+    c.task = dict(type="ridge", penalty=0.3, scale=4.0, bias=0.0)
+    c.optim.update(lr=1e-3, warmup=50, weight_decay=0.0)
+    c.evals = dict(
+        dev=dict(type="episodes", split="dev", every=500, episodes=200, ways=5, shots=1, queries=5),
+        dev5=dict(
+            type="episodes", split="dev", every=500, episodes=200, ways=5, shots=5, queries=5
+        ),
+    )
+    c.checkpoint.every = 500
+    return finish(c, arg)

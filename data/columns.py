@@ -1,0 +1,54 @@
+"""Rows of a class table as arrays: token ids or pixels."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data import images
+from data.classes import Row
+from data.tokenizer import PAD, Tokenizer
+
+
+class Texts(NamedTuple):
+    """tokens int32 [n, T], PAD after the end; how many texts were `cut`."""
+
+    tokens: np.ndarray
+    cut: int
+
+
+def text_column(texts: Sequence[str], tokenizer: Any, max_len: int) -> Texts:
+    """Every text as ids. Raises ValueError where a text has no token at all."""
+    if max_len < 1:
+        raise ValueError(f"data.max_len={max_len} must be at least 1")
+    encoded = [tokenizer.encode(text) for text in texts]
+    for text, ids in zip(texts, encoded, strict=True):
+        if not ids:
+            raise ValueError(f'the text "{text}" has no {tokenizer.kind}; write some or remove it')
+    tokens = np.full((len(texts), max_len), PAD, np.int32)
+    for row, ids in zip(tokens, encoded, strict=True):
+        kept = ids[:max_len]
+        if len(ids) > max_len and getattr(tokenizer, "ends", False):
+            kept = [*kept[:-1], ids[-1]]  # a pretrained encoder expects its end mark
+        row[: len(kept)] = kept
+    return Texts(tokens, sum(len(ids) > max_len for ids in encoded))
+
+
+def image_column(rows: Sequence[Row], size: int, channels: int) -> np.ndarray:
+    """uint8 [n, size, size, channels] of the rows' images; 1 channel is their mean brightness."""
+    if channels not in (1, 3):
+        raise ValueError(f"data.channels={channels} is 1 (grey) or 3 (colours)")
+    out = np.zeros((len(rows), size, size, channels), np.uint8)
+    for target, row in zip(out, rows, strict=True):
+        picture = images.load(row.value, row.origin, size)
+        target[...] = picture if channels == 3 else picture.mean(-1, keepdims=True)
+    return out
+
+
+def text_tokenizer(
+    kind: str, texts: Sequence[str], *, min_count: int, vocab_size: int
+) -> Tokenizer:
+    """The vocabulary of the training texts, or a saved one where `kind` is a .json file."""
+    if kind.endswith(".json"):
+        return Tokenizer.load(kind)
+    return Tokenizer.train(kind, texts, min_count=min_count, vocab_size=vocab_size)

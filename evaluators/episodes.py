@@ -1,0 +1,188 @@
+"""Few-shot episodes of a split: mean ± 95 % confidence interval, and a line for every episode.
+
+Episodes are a function of (seed, index): two runs are compared on the same ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from data.episode_plan import Drawn, Shape
+from metrics.intervals import Interval, interval
+
+EMBED_BATCH = 256
+
+
+class Episodes:
+    """Scores `episodes` episodes of a split.
+
+    predict     (variables, batch of episodes, **options) -> {name: [E, ...]}: `episodes` of a task
+    embed       (variables, rows) -> [B, D], of tasks whose embedding is not adapted: then every
+                row of the split is embedded once
+    caution     of the task: what a person should know of these options
+    every       steps between two runs in training; 0: only at the end
+    ways, shots, queries, imbalanced, none_of_the_above: of data/episode_plan.py Shape
+    seed        of the episodes; batch_size: how many are scored at once
+    options     of the method, e.g. dict(inner_steps=10)
+    mesh        devices that share the batch
+    After `run`, `each` and `drawn` hold what it found.
+    """
+
+    summary, wants = "few_shot", "episodes"
+
+    def __init__(
+        self,
+        predict: Callable,
+        data: Any,
+        *,
+        embed: Callable | None = None,
+        caution: Callable[..., str] | None = None,
+        split: str = "dev",
+        every: int = 1000,
+        episodes: int = 200,
+        ways: int | tuple[int, int] = 5,
+        shots: int | tuple[int, int] = 1,
+        queries: int = 5,
+        imbalanced: bool = False,
+        none_of_the_above: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 20,
+        options: dict | None = None,
+        mesh: Any = None,
+    ):
+        self.data, self.split, self.every, self.seed = data, split, every, seed
+        self.shape = Shape(ways, shots, queries, imbalanced, none_of_the_above)
+        self.episodes, self.batch_size, self.options = episodes, batch_size, dict(options or {})
+        if episodes < 1:
+            raise ValueError(f"evals.*.episodes={episodes} must be at least 1")
+        self.plan = data.plan(split, self.shape, seed)  # says at once if the split is too small
+        self.put, self.gathered = jax.device_put, lambda tree: tree
+        if mesh is not None:
+            from training.sharding import gathered, put_batch
+
+            rows = mesh.shape["data"] * mesh.shape["fsdp"]
+            self.batch_size = -(-batch_size // rows) * rows
+            self.put = functools.partial(put_batch, mesh=mesh)
+            self.gathered = functools.partial(gathered, mesh=mesh)
+        self._predict = jax.jit(functools.partial(predict, **self.options))
+        self._embed = None if embed is None else jax.jit(embed)
+        self.warning = caution(**self.options) if caution else ""
+        self.each: dict[str, np.ndarray] = {}
+        self.drawn: list[Drawn] = []
+
+    def run(self, variables: Any) -> dict[str, float]:
+        """Scores the episodes; returns {name: mean} and {name ±: half a 95 % interval}."""
+        variables = self.gathered(variables)
+        self.drawn = [self.plan.draw(i) for i in range(self.episodes)]
+        columns = None if self._embed is None else self._embeddings(variables)
+        found: dict[str, np.ndarray] = {}
+        for indices in self._batches():
+            batch = self.data.gather([self.drawn[i] for i in indices], columns=columns)
+            out = jax.device_get(self._predict(variables, self.put(batch)))
+            for name, values in out.items():
+                _store(found, name, indices, np.asarray(values), self.episodes)
+        self.each = found
+        self._check()
+        values = {}
+        for name, at in self.intervals().items():
+            values |= {name: at.mean, f"{name} ±": at.half}
+        return values
+
+    def _batches(self) -> Iterator[list[int]]:
+        """Episodes of one padded size together; the last of each is filled up with repeats."""
+        sizes = [self.plan.size(i) for i in range(self.episodes)]
+        for size in sorted(set(sizes)):
+            own = [i for i, s in enumerate(sizes) if s == size]
+            for k in range(0, len(own), self.batch_size):
+                some = own[k : k + self.batch_size]
+                yield some + [some[0]] * (self.batch_size - len(some))
+
+    def intervals(self) -> dict[str, Interval]:
+        """Of every number that an episode has."""
+        return {name: interval(x) for name, x in self.each.items() if x.ndim == 1}
+
+    def _check(self) -> None:
+        for name, values in self.each.items():
+            if values.ndim == 1 and not np.isfinite(values).all():
+                first = int(np.flatnonzero(~np.isfinite(values))[0])
+                raise ValueError(
+                    f"episode {first} of the split {self.split!r} (seed {self.seed}): {name} is "
+                    "NaN or Inf, so its inner loop diverged; lower task.inner_lr or take fewer "
+                    "inner steps" + (f" ({self.warning})" if self.warning else "")
+                )
+
+    def _embeddings(self, variables: Any) -> dict[str, np.ndarray]:
+        """{"embedding": [rows of the data, D]}, filled for the rows that are drawn."""
+        needed = [np.concatenate([d.support, d.query]) for d in self.drawn]
+        rows = np.unique(np.concatenate(needed))
+        rows = rows[rows >= 0]
+        out = None
+        for some, columns in self.data.row_batches(rows, EMBED_BATCH):
+            z = np.asarray(jax.device_get(self._embed(variables, self.put(columns))))
+            if out is None:
+                out = np.zeros((len(self.data.rows), z.shape[1]), np.float32)
+            out[some] = z[: len(some)]
+        return {"embedding": out}
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """One record for each episode: its number, what it is made of, and its scores."""
+        names = getattr(self.plan, "names", ())
+        for i, drawn in enumerate(self.drawn):
+            scores = {k: float(v[i]) for k, v in self.each.items() if v.ndim == 1}
+            yield {
+                "index": i,
+                "rows": hashlib.sha256(drawn.content).hexdigest()[:12],
+                "classes": [names[c] for c in drawn.classes],
+                **scores,
+            }
+
+    def confusions(self, most: int = 12) -> list[tuple[str, str, int, float]]:
+        """(class, taken for, how often, share of its queries), the most frequent first."""
+        if "prediction" not in self.each:
+            return []
+        counts: dict[tuple[int, int], int] = {}
+        total: dict[int, int] = {}
+        for drawn, predicted in zip(self.drawn, self.each["prediction"], strict=True):
+            for truth, said in zip(
+                drawn.query_label, predicted[: len(drawn.query_label)], strict=True
+            ):
+                if 0 <= truth < len(drawn.classes):
+                    of = drawn.classes[truth]
+                    total[of] = total.get(of, 0) + 1
+                    if 0 <= said < len(drawn.classes) and said != truth:
+                        pair = of, drawn.classes[said]
+                        counts[pair] = counts.get(pair, 0) + 1
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
+        names = self.plan.names
+        return [(names[a], names[b], n, n / total[a]) for (a, b), n in ranked]
+
+    def describe(self) -> str:
+        """`5-way 1-shot, 600 episodes of test`."""
+        ways, shots, queries, imbalanced, other = self.shape
+        said = lambda x: str(x) if isinstance(x, int) else f"{x[0]}–{x[1]}"  # noqa: E731
+        extra = ", imbalanced" if imbalanced else ""
+        extra += f", {other:.0%} none of the above" if other else ""
+        return (
+            f"{said(ways)}-way {said(shots)}-shot, {queries} queries a class{extra}, "
+            f"{self.episodes} episodes of {self.split}, seed {self.seed}"
+        )
+
+
+def _store(
+    found: dict[str, np.ndarray], name: str, indices: Sequence[int], values: np.ndarray, n: int
+) -> None:
+    """Puts the values [E, ...] of some episodes where they belong; queries may be padded."""
+    if name not in found:
+        found[name] = np.zeros((n, *values.shape[1:]), values.dtype)
+    have = found[name]
+    if values.ndim > 1 and values.shape[1] != have.shape[1]:
+        most = max(values.shape[1], have.shape[1])
+        pad = lambda x: np.pad(x, ((0, 0), (0, most - x.shape[1])), constant_values=-1)  # noqa: E731
+        found[name], values = pad(have), pad(values)
+    found[name][list(indices)] = values
