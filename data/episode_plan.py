@@ -50,7 +50,11 @@ class Drawn(NamedTuple):
     query_label: np.ndarray
     classes: tuple[int, ...]  # of the split, in the order of the labels
     ways: int
-    index: int
+
+    @property
+    def content(self) -> bytes:
+        """What tells episodes apart."""
+        return np.concatenate([self.support, self.query, self.query_label]).tobytes()
 
 
 @dataclass(frozen=True, eq=False)
