@@ -50,6 +50,7 @@ class Drawn(NamedTuple):
     query_label: np.ndarray
     classes: tuple[int, ...]  # of the split, in the order of the labels
     ways: int
+    index: int
 
     @property
     def content(self) -> bytes:

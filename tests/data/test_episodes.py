@@ -142,12 +142,9 @@ def test_classes_are_split_by_files_counts_or_seed(tmp_path):
 
 
 def test_a_text_in_two_splits_is_a_leak(tmp_path):
-    path = write_texts(
-        tmp_path, extra=[("word0 of c0 number 1", "c9"), ("Word0 of  C0 number 1", "c0")]
-    )
-    with pytest.raises(
-        ValueError, match=r"full.jsonl:161: .* also stands at .*full.jsonl:2 \(train"
-    ):
+    again = [("word1 of c0 number 1", "c9"), ("Word1 of  C0 number 1", "c0")]
+    path = write_texts(tmp_path, extra=again)
+    with pytest.raises(ValueError, match=r"jsonl:161: .* also stands at .*full.jsonl:2 \(train"):
         episodes(path, class_split="01")
     data = episodes(path, class_split="01", duplicates="drop")
     assert len(data.rows) == 160 and len(data.skipped) == 2
