@@ -17,6 +17,7 @@ from data.episode_plan import Drawn, Shape
 from metrics.intervals import Interval, interval
 
 EMBED_BATCH = 256
+WIDEST = 4096  # embeddings that are wider (word counts) are sooner made again than kept
 
 
 class Episodes:
@@ -80,7 +81,7 @@ class Episodes:
         """Scores the episodes; returns {name: mean} and {name ±: half a 95 % interval}."""
         variables = self.gathered(variables)
         self.drawn = [self.plan.draw(i) for i in range(self.episodes)]
-        columns = None if self._embed is None else self._embeddings(variables)
+        columns = self._embeddings(variables)
         found: dict[str, np.ndarray] = {}
         for indices in self._batches():
             batch = self.data.gather([self.drawn[i] for i in indices], columns=columns)
@@ -117,13 +118,17 @@ class Episodes:
                     "inner steps" + (f" ({self.warning})" if self.warning else "")
                 )
 
-    def _embeddings(self, variables: Any) -> dict[str, np.ndarray]:
-        """{"embedding": [rows of the data, D]}, filled for the rows that are drawn."""
+    def _embeddings(self, variables: Any) -> dict[str, np.ndarray] | None:
+        """{"embedding": [rows of the data, D]}, filled for the rows that are drawn; or None."""
+        if self._embed is None:
+            return None
         needed = [np.concatenate([d.support, d.query]) for d in self.drawn]
         rows = np.unique(np.concatenate(needed))
         rows = rows[rows >= 0]
         out = None
         for some, columns in self.data.row_batches(rows, EMBED_BATCH):
+            if out is None and jax.eval_shape(self._embed, variables, columns).shape[1] > WIDEST:
+                return None
             z = np.asarray(jax.device_get(self._embed(variables, self.put(columns))))
             if out is None:
                 out = np.zeros((len(self.data.rows), z.shape[1]), np.float32)
