@@ -56,3 +56,11 @@ class Learner(nnx.Module):
         if self.head is None:
             raise ValueError('this method needs a head: set config.model.head="linear".')
         return self.head(self.embed(inputs, train_stats, key))
+
+    def word_logits(
+        self, inputs: jax.Array, train_stats: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
+        """tokens [B, T] -> logits of each [B, T, N]. Raises ValueError without a head."""
+        if self.head is None:
+            raise ValueError('this method needs a head: set config.model.head="linear".')
+        return self.head(self.states(inputs, train_stats, key))
