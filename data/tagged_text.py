@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.source import Problems, existing, numbered_lines, read_text
-from metrics.spans import SCHEMES, split_tag
 
+SCHEMES = ("bio", "io")
 COLUMNS = (".conll", ".bio", ".tsv", ".txt")
 OUTSIDE = ""  # the type of a word that is in no span
 
@@ -142,7 +142,11 @@ def _types(words: tuple[str, ...], tags: tuple[str, ...], scheme: str) -> tuple[
         raise ValueError("has no words; write some or take the line out")
     types, before = [], OUTSIDE
     for i, (word, tag) in enumerate(zip(words, tags, strict=True)):
-        head, kind = split_tag(tag) if scheme == "bio" else ("B", "" if tag == "O" else tag)
+        head, dash, kind = tag.partition("-") if scheme == "bio" else ("B", "-", tag)
+        if tag == "O":
+            head, dash, kind = "B", "-", OUTSIDE
+        elif head not in ("B", "I") or not dash or not kind:
+            raise ValueError(f'has the tag "{tag}", which is none of O, B-type, I-type')
         if head == "I" and kind != before:
             after = f'follows "{tags[i - 1]}"' if i else "is the first"
             raise ValueError(
