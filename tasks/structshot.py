@@ -86,7 +86,7 @@ class StructShot(NearestNeighbour):
         self, variables: Tree, episode: Batch, *, temperature: float | None = None
     ) -> Scores:
         """options: another temperature than in the config."""
-        logits, tag = self.tag_logits(variables, episode), episode["query"]["tag"]
+        logits, tag = self.episode_logits(variables, episode), episode["query"]["tag"]
         tau = self.temperature if temperature is None else temperature
         start, step = project(episode["transitions"], logits.shape[-1] - 1, tau)
         decode = jax.vmap(lambda emission, real: viterbi(emission, real, start, step))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tasks.base import Aux, Batch, Tree, merge
-from tasks.classification import inputs_of
+from tasks.classification import inputs_of, without_absent
 from tasks.episodic import Scores
 from tasks.metric_learner import MetricLearner
 from tasks.tagging import tag_outcome
@@ -49,10 +49,16 @@ class WordLearner(MetricLearner):
         variables = {"params": merge(params, state.frozen), "stats": state.stats}
         return super().episode_loss(params, state, self.words(variables, episode, key), key)
 
-    def tag_logits(self, variables: Tree, episode: Batch) -> jax.Array:
+    def episode_logits(self, variables: Tree, episode: Batch) -> jax.Array:
         """[Q, T, N + 1] of the queries' words."""
-        logits, _ = self._logits(variables, self.words(variables, episode), None)
-        return logits.reshape(*episode["query"]["tag"].shape, -1)
+        words, ways = self.words(variables, episode), len(episode["present"])
+        support, query = words["support"], words["query"]
+        known = {**variables, "scalars": variables["params"].get("scalars", {})}
+        logits = self.class_logits(
+            known, support["embedding"], support["label"], ways, query["embedding"]
+        )
+        logits = without_absent(logits, episode["present"])
+        return logits.reshape(*episode["query"]["tag"].shape, ways)
 
     def episode_scores(self, variables: Tree, episode: Batch) -> Scores:
-        return tag_outcome(self.tag_logits(variables, episode), episode["query"]["tag"])
+        return tag_outcome(self.episode_logits(variables, episode), episode["query"]["tag"])

@@ -72,7 +72,7 @@ def test_structshot_decodes_what_nearest_neighbours_emit():
     batch = words.batch(*(words.episode(i, padded=i > 0) for i in range(3)))
     found = jax.jit(task.scores)(variables, batch)
     start, step = (np.asarray(x) for x in project(ABSTRACT, words.WAYS, 2.0))
-    logits = np.asarray(jax.jit(jax.vmap(task.tag_logits, (None, 0)))(variables, batch))
+    logits = np.asarray(jax.jit(jax.vmap(task.episode_logits, (None, 0)))(variables, batch))
     emissions = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     for i, (emission, tag) in enumerate(zip(emissions, batch["query"]["tag"], strict=True)):
         paths = [best_path(e, t >= 0, start, step) for e, t in zip(emission, tag, strict=True)]

@@ -45,7 +45,7 @@ def test_prototypes_of_words(padded):
     task = TagProtoNet(model=words.model())
     variables, episode = started(task), words.episode(padded=padded)
     expected = by_hand(variables, episode, lambda q, s: -((q - s.mean(0)) ** 2).sum())
-    found, real = jax.jit(task.tag_logits)(variables, episode), episode["query"]["tag"] >= 0
+    found, real = jax.jit(task.episode_logits)(variables, episode), episode["query"]["tag"] >= 0
     np.testing.assert_allclose(found[real], expected[real], atol=1e-5)
     told = scores(task, variables, episode)
     said = np.where(real, np.nan_to_num(expected).argmax(-1), -1)
@@ -62,7 +62,7 @@ def test_nearest_words(normalize):
     nearest = lambda q, s: -2 * ((length(q) - length(s)) ** 2).sum(-1).min()  # noqa: E731
     expected = by_hand(variables, episode, nearest)
     real = episode["query"]["tag"] >= 0
-    found = jax.jit(task.tag_logits)(variables, episode)
+    found = jax.jit(task.episode_logits)(variables, episode)
     np.testing.assert_allclose(found[real], expected[real], atol=1e-5)
     with pytest.raises(ValueError, match="scale=0 must be larger than 0"):
         NearestNeighbour(model=words.model(), scale=0)
