@@ -25,10 +25,6 @@ def started(task):
     return {"params": params, "stats": stats}
 
 
-def scores(task, variables, episode):
-    return jax.jit(task.episode_scores)(variables, episode)
-
-
 def by_hand(variables, episode, logit):
     """logit(state [D], states of one tag [n, D]) -> the logits of every word of the queries."""
     support, query = episode["support"], episode["query"]
@@ -40,18 +36,19 @@ def by_hand(variables, episode, logit):
     return out
 
 
-@pytest.mark.parametrize("padded", [False, True])
-def test_prototypes_of_words(padded):
+def test_prototypes_of_words():
     task = TagProtoNet(model=words.model())
-    variables, episode = started(task), words.episode(padded=padded)
-    expected = by_hand(variables, episode, lambda q, s: -((q - s.mean(0)) ** 2).sum())
-    found, real = jax.jit(task.episode_logits)(variables, episode), episode["query"]["tag"] >= 0
-    np.testing.assert_allclose(found[real], expected[real], atol=1e-5)
-    told = scores(task, variables, episode)
-    said = np.where(real, np.nan_to_num(expected).argmax(-1), -1)
-    assert (told["prediction"] == said).all()
-    right = (said == episode["query"]["tag"])[real].mean()
-    assert told["word accuracy"] == pytest.approx(right)
+    variables = started(task)
+    both = jax.jit(lambda v, e: (task.episode_logits(v, e), task.episode_scores(v, e)))
+    for padded in (False, True):
+        episode = words.episode(padded=padded)
+        expected = by_hand(variables, episode, lambda q, s: -((q - s.mean(0)) ** 2).sum())
+        (found, told), real = both(variables, episode), episode["query"]["tag"] >= 0
+        np.testing.assert_allclose(found[real], expected[real], atol=1e-5)
+        said = np.where(real, np.nan_to_num(expected).argmax(-1), -1)
+        assert (told["prediction"] == said).all()
+        right = (said == episode["query"]["tag"])[real].mean()
+        assert told["word accuracy"] == pytest.approx(right)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -73,14 +70,16 @@ def test_loss_counts_words_and_trains_the_encoder():
     variables = started(task)
     params = variables["params"]
     episodes = words.episode(0), words.episode(1, padded=True)
-    loss = lambda params, batch: task.loss(params, as_state(variables), batch, KEY)  # noqa: E731
-    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (total, aux), grads = run(params, words.batch(*episodes))
-    tags = [e["query"]["tag"] for e in episodes]
-    assert aux.count == sum((t >= 0).sum() for t in tags)
-    each = [scores(task, variables, e) for e in episodes]
-    expected = sum(s["loss"] * (t >= 0).sum() for s, t in zip(each, tags, strict=True))
-    assert total == pytest.approx(float(expected), rel=1e-5)
+    batch = words.batch(*episodes)
+
+    def run(params, batch):
+        loss = lambda params: task.loss(params, as_state(variables), batch, KEY)  # noqa: E731
+        return jax.value_and_grad(loss, has_aux=True)(params), task.scores(variables, batch)
+
+    ((total, aux), grads), told = jax.jit(run)(params, batch)
+    counts = (batch["query"]["tag"] >= 0).sum((1, 2))
+    assert aux.count == counts.sum()
+    assert total == pytest.approx(float((told["loss"] * counts).sum()), rel=1e-5)
     assert jnp.abs(grads["encoder"]["words"]).sum() > 0
     assert grads["scalars"]["log_scale"] != 0
 
@@ -92,7 +91,7 @@ def test_states_made_before_give_the_same():
     for name in ("support", "query"):
         z = embed(variables, {"tokens": episode[name]["tokens"]})
         ready[name] = {k: episode[name][k] for k in ("tag", "label")} | {"embedding": z}
-    a, b = (scores(task, variables, e) for e in (episode, ready))
+    a, b = jax.jit(lambda *x: [task.episode_scores(variables, e) for e in x])(episode, ready)
     assert (a["prediction"] == b["prediction"]).all() and a["loss"] == pytest.approx(b["loss"])
 
 
@@ -121,9 +120,14 @@ def test_inner_steps_learn_to_tag(adapt):
     )
     variables, episode = started(task), words.episode()
     support = side(episode, "support")
-    loss = jax.jit(lambda variables: task.base.scores(variables, support)["loss"])
-    adapted = jax.jit(task.adapt_to)(variables, support)
-    assert loss(adapted) < 0.8 * loss(variables)
+    loss = lambda variables: task.base.scores(variables, support)["loss"]  # noqa: E731
+
+    def run(variables):
+        adapted = task.adapt_to(variables, support)
+        return adapted, loss(variables), loss(adapted)
+
+    adapted, before, after = jax.jit(run)(variables)
+    assert after < 0.8 * before
     still = adapted["params"]["encoder"]["words"] == variables["params"]["encoder"]["words"]
     assert still.all() == (adapt == ("head/",))
     shapes = jax.eval_shape(task.episode_scores, variables, episode)
@@ -134,6 +138,7 @@ def test_a_head_of_prototypes_says_what_prototypes_say():
     """Proto-MAML's start, before any step: 2 q·c − |c|² ranks as −|q − c|² does."""
     task = MAML(model=words.model("linear"), base=Tagging, start="prototypes", inner_lr=1e-12)
     variables, episode = started(task), words.episode()
-    expected = scores(TagProtoNet(model=words.model("linear")), variables, episode)
-    found = scores(task, variables, episode)
-    assert (found["prediction"] == expected["prediction"]).all()
+    metric = TagProtoNet(model=words.model("linear"))
+    both = jax.jit(lambda v, e: [t.episode_scores(v, e)["prediction"] for t in (task, metric)])
+    found, expected = both(variables, episode)
+    assert (found == expected).all()
