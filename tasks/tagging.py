@@ -44,14 +44,23 @@ class Tagging(Classification):
         return super().loss(params, state, words, key)
 
     def logits(self, variables: Tree, rows: Batch, key: jax.Array | None = None) -> jax.Array:
-        """rows -> logits of their words [B * T, N]."""
-        found = self.model.apply(variables, inputs_of(rows), key=key, method="word_logits")
+        """rows -> logits of their words [B * T, N].
+
+        An `embedding` column [B, T, D] holds states that were made before: the head reads them.
+        """
+        if "embedding" in rows:
+            head = variables["params"]["head"]
+            found = rows["embedding"] @ head["kernel"] + head["bias"]
+        else:
+            found = self.model.apply(variables, inputs_of(rows), key=key, method="word_logits")
         found = found.reshape(-1, found.shape[-1]).astype(jnp.float32)
         return without_absent(found, rows.get("present"))
 
     def embedded(self, variables: Tree, rows: Batch) -> tuple[jax.Array, jax.Array]:
         """rows -> (state of each word [B * T, D], its tag [B * T])."""
-        z = self.model.apply(variables, inputs_of(rows), method="states")
+        z = rows.get("embedding")
+        if z is None:
+            z = self.model.apply(variables, inputs_of(rows), method="states")
         return z.reshape(-1, z.shape[-1]), rows["tag"].reshape(-1)
 
     def scores(self, variables: Tree, rows: Batch) -> dict[str, jax.Array]:
