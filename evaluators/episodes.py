@@ -86,7 +86,7 @@ class Episodes:
         for indices in self._batches():
             batch = self.data.gather([self.drawn[i] for i in indices], columns=columns)
             out = jax.device_get(self._predict(variables, self.put(batch)))
-            for name, values in out.items():
+            for name, values in self.told(batch, out).items():
                 _store(found, name, indices, np.asarray(values), self.episodes)
         self.each = found
         self._check()
@@ -94,6 +94,10 @@ class Episodes:
         for name, at in self.intervals().items():
             values |= {name: at.mean, f"{name} ±": at.half}
         return values
+
+    def told(self, batch: dict[str, Any], out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What is kept of a batch and of what was predicted of it: {name: [E, ...]}."""
+        return out
 
     def _batches(self) -> Iterator[list[int]]:
         """Episodes of one padded size together; the last of each is filled up with repeats."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from models.functional import Model, flatten
 from tasks.base import Aux, Batch, Task, Tree, merge, partition
-from tasks.classification import Classification, inputs_of
+from tasks.classification import Classification
 from tasks.episodic import Episodic, Scores, as_state, side
 from tasks.inner_loop import descend
 from tasks.prototypes import prototypes
@@ -115,8 +115,7 @@ class MAML(Episodic):
             head = {"kernel": mean(kernel), "bias": mean(bias)}
         else:
             variables = {"params": merge(params, state.frozen), "stats": state.stats}
-            z = self.model.apply(variables, inputs_of(support), method="embed")
-            c = prototypes(z, support["label"], bias.shape[0])
+            c = prototypes(*self.base.embedded(variables, support), bias.shape[0])
             head = {"kernel": 2 * c.T, "bias": -(c**2).sum(-1)}
         return {**params, "head": {**params["head"], **head}}
 

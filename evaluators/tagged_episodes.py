@@ -1,0 +1,75 @@
+"""Few-shot tagging: precision, recall and F1 over spans, pooled over all episodes and of each.
+
+The pooled micro-F1 is Few-NERD's (Ding et al. 2021); no mean of the episodes' own F1 equals it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from evaluators.episodes import EMBED_BATCH, Episodes
+from metrics.intervals import Interval, bootstrap, interval
+from metrics.spans import SpanCounts, count_numbers, f1
+
+COUNTS = ("right spans", "said spans", "true spans")
+
+
+class TaggedEpisodes(Episodes):
+    """As Episodes, of data that gives tagged sentences; the arguments are the same.
+
+    Numbers: `f1`, `precision` and `recall` of all spans of all episodes, with an interval by
+    resampling episodes; `f1 of an episode`: the mean of each one's own; and the task's others.
+    `lines` gives each episode's own f1 and its counts.
+    """
+
+    def told(self, batch: dict[str, Any], out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Counts of spans instead of the tags of all words."""
+        pairs = zip(batch["query"]["tag"], out["prediction"], strict=True)
+        each = np.array([count_numbers(true, said) for true, said in pairs], np.float64)
+        found = {name: value for name, value in out.items() if name != "prediction"}
+        return {"f1": f1(each), **dict(zip(COUNTS, each.T, strict=True)), **found}
+
+    def intervals(self) -> dict[str, Interval]:
+        counts = np.stack([self.each[name] for name in COUNTS], axis=1)
+        pooled = {
+            "f1": f1,
+            "precision": lambda x: _share(x, 1),
+            "recall": lambda x: _share(x, 2),
+        }
+        rest = {k: interval(v) for k, v in self.each.items() if k not in (*COUNTS, "f1")}
+        return {
+            **{name: bootstrap(counts, number) for name, number in pooled.items()},
+            "f1 of an episode": interval(self.each["f1"]),
+            **rest,
+        }
+
+    def total(self) -> SpanCounts:
+        """Spans of all episodes."""
+        return SpanCounts(*(int(self.each[name].sum()) for name in COUNTS))
+
+    def _embeddings(self, variables: Any) -> dict[str, np.ndarray]:
+        """{"embedding": [rows of the data, T, D]}, filled for the rows that are drawn."""
+        rows = np.unique(np.concatenate([np.append(d.support, d.query) for d in self.drawn]))
+        length = self.data.columns["tokens"].shape[1]
+        out = None
+        for some, columns in self.data.row_batches(rows[rows >= 0], EMBED_BATCH):
+            z = np.asarray(jax.device_get(self._embed(variables, self.put(columns))))
+            if out is None:  # pages that no row is written to take no memory
+                out = np.zeros((len(self.data.rows), length, z.shape[-1]), np.float32)
+            out[some, : z.shape[1]] = z[: len(some)]
+        return {"embedding": out}
+
+    def describe(self) -> str:
+        """`5-way 1~2-shot, 600 episodes of test`."""
+        ways, shots, queries, *_ = self.shape
+        return (
+            f"{ways}-way {shots}~{2 * shots}-shot, {queries}~{2 * queries} queried spans a type, "
+            f"{self.episodes} episodes of {self.split}, seed {self.seed}"
+        )
+
+
+def _share(counts: np.ndarray, of: int) -> np.ndarray:
+    return counts[..., 0] / np.maximum(counts[..., of], 1)
