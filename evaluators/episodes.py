@@ -134,7 +134,8 @@ class Episodes:
     def lines(self) -> Iterator[dict[str, Any]]:
         """One record for each episode: its number, what it is made of, and its scores."""
         for i, drawn in enumerate(self.drawn):
-            scores = {k: float(v[i]) for k, v in self.each.items() if v.ndim == 1}
+            # By way of text: .72 in float32 is written as 0.72.
+            scores = {k: float(str(v[i])) for k, v in self.each.items() if v.ndim == 1}
             yield {
                 "index": i,
                 "rows": hashlib.sha256(self.data.content(drawn)).hexdigest()[:12],
@@ -182,15 +183,18 @@ class Episodes:
         ways, shots = map(_said, self.shape[:2])
         return f"{ways}-way {shots}-shot" if self.names else f"{shots} points"
 
+    @property
+    def setting(self) -> str:
+        """`5 queries a class, 600 episodes of test, seed 0`."""
+        each, other = " a class" if self.names else "", self.shape.none_of_the_above
+        extra = ", imbalanced" if self.shape.imbalanced else ""
+        extra += f", {other:.0%} none of the above" if other else ""
+        queries, where = f"{self.shape.queries} queries{each}{extra}", f"episodes of {self.split}"
+        return f"{queries}, {self.episodes} {where}, seed {self.seed}"
+
     def describe(self) -> str:
         """`5-way 1-shot, 5 queries a class, 600 episodes of test, seed 0`."""
-        extra = ", imbalanced" if self.shape.imbalanced else ""
-        each, other = " a class" if self.names else "", self.shape.none_of_the_above
-        extra += f", {other:.0%} none of the above" if other else ""
-        return (
-            f"{self.title}, {self.shape.queries} queries{each}{extra}, "
-            f"{self.episodes} episodes of {self.split}, seed {self.seed}"
-        )
+        return f"{self.title}, {self.setting}"
 
 
 def _said(number: int | tuple[int, int]) -> str:

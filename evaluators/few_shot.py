@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluators.episodes import Episodes
-from evaluators.few_shot_report import headline, report_of
+from evaluators.few_shot_report import headline, report_of, told
 from evaluators.watcher import history
 from metrics.intervals import Interval
 
@@ -32,11 +32,14 @@ def print_table(
     console = console or Console()
     table = Table(header_style="bold")
     table.add_column("mean ± 95 %", no_wrap=True)
-    columns = dict.fromkeys(k for found in rows.values() for k in found)
+    columns = told(rows)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for name, found in rows.items():
         table.add_row(name, *[str(found[k]) if k in found else "–" for k in columns])
+    wide = console.options.update(max_width=1000)
+    # Where it does not fit it is wrapped; no digit is lost.
+    console.width = max(console.width, console.measure(table, options=wide).maximum)
     console.print(table, soft_wrap=True)
     for note in notes:
         console.print(note, highlight=False, markup=False)

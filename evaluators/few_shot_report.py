@@ -30,6 +30,17 @@ NONE = "none of these"
 STEPS = {"before any step": 0, "after its steps": -1, "after 10 steps": 10}  # -1: as in training
 
 
+def told(rows: Mapping[str, Mapping[str, Interval]]) -> list[str]:
+    """The numbers that a table shows: `balanced` only where it is not the accuracy once more."""
+    columns = dict.fromkeys(key for found in rows.values() for key in found)
+    same = all(
+        abs(found["balanced"].mean - found["accuracy"].mean) < 1e-6
+        for found in rows.values()
+        if "balanced" in found and "accuracy" in found
+    )
+    return [c for c in columns if not (same and c == "balanced")]
+
+
 def headline(found: Mapping[str, Interval]) -> str:
     """The name of the number that a run is judged by."""
     return next((name for name in HEADLINES if name in found), next(iter(found)))
@@ -61,7 +72,7 @@ def report_of(
         tiles=[_tile(name, e) for name, e in evaluators.items()],
         table=_table(evaluators),
         spread=[_spread(name, e) for name, e in evaluators.items()],
-        curves=curves.draw(_told_once(history)),
+        curves=curves.draw(_told(history)),
         classes=[("Hardest", classes[:CLASSES]), ("Easiest", easiest)],
         confusions=first.confusions(),
         shown=first.describe(),
@@ -99,8 +110,7 @@ def _tile(name: str, evaluator: Episodes) -> dict[str, Any]:
 def _table(evaluators: Mapping[str, Episodes]) -> dict[str, Any]:
     """Columns and rows of (name, what it is, cells)."""
     found = {name: e.intervals() for name, e in evaluators.items()}
-    columns = list(dict.fromkeys(key for row in found.values() for key in row))
-    rows = []
+    columns, rows = told(found), []
     for name, e in evaluators.items():
         cells = [said(c, found[name][c]) if c in found[name] else ("–", "") for c in columns]
         rows.append({"name": name, "about": e.describe(), "cells": cells})
@@ -125,13 +135,15 @@ def _spread(name: str, evaluator: Episodes) -> dict[str, Any]:
     }
 
 
-def _told_once(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Without numbers that equal the accuracy in every row, as `balanced` does in even episodes."""
-    rows, same = [dict(row) for row in history], True
-    for row in rows:
-        for key in [k for k in row if k.endswith("/balanced")]:
-            same &= abs(row[key] - row.get(key.replace("balanced", "accuracy"), 0)) < 1e-6
-    return [{k: v for k, v in r.items() if not (same and k.endswith("/balanced"))} for r in rows]
+def _told(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Without `balanced` where it is always the accuracy, as in even episodes."""
+    twice = all(
+        abs(value - row.get(key.replace("balanced", "accuracy"), value)) < 1e-6
+        for row in history
+        for key, value in row.items()
+        if key.endswith("balanced")
+    )
+    return [{k: v for k, v in r.items() if not (twice and "balanced" in k)} for r in history]
 
 
 def examples(evaluator: Episodes) -> list[dict[str, Any]]:
