@@ -112,6 +112,8 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
     adapters = model_section.pop("lora", None)
     made = sections.maker("models", model_section)
     facts = accepted(made, data.facts)
+    if "ways" in facts and "ways" in sections.parameters(made.func):
+        c.model.ways = facts["ways"]  # saved with the run: other data may have other classes
     model = functional(lambda rngs: made(**facts, rngs=rngs))
     if adapters:
         model = sections.call(lora.LoRA, adapters, where="config.model.lora", base=model)
@@ -210,8 +212,9 @@ def restore(
     """
     c = ConfigDict(read_config(workdir))  # before setup: a mistyped folder is not made
     workdir = setup(workdir)
-    if "tokenizer" in c.data:
-        c.data.tokenizer = str(workdir / "vocabulary.json")
+    vocabulary = workdir / "vocabulary.json"
+    if data is None and vocabulary.exists():  # also where other data would give another one
+        c.data.tokenizer = str(vocabulary)
     _override(c, overrides)
     if from_images and "cached_views" in c.data:
         c.data.cached_views = 0
