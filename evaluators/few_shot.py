@@ -42,7 +42,7 @@ def print_table(
     console.width = max(console.width, console.measure(table, options=wide).maximum)
     console.print(table, soft_wrap=True)
     for note in notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def described(evaluators: Mapping[str, Episodes]) -> list[str]:

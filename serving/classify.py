@@ -10,6 +10,7 @@ is used as it starts: good where its encoder is pretrained, or counts words.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import pathlib
@@ -188,7 +189,7 @@ def _print(found: Iterable[tuple[str, Ranking]], as_json: bool) -> None:
     for name in ("text", "label", "probability", "else"):
         table.add_column(name, justify="right" if name == "probability" else "left")
     for text, [(label, p), *others] in found:
-        rest = ", ".join(f"{name} {q:.2f}" for name, q in others)
+        rest = ", ".join(f"{name} {q:.2f}" for name, q in others if q >= 0.005)
         table.add_row(*map(_plain, (text, label, f"{p:.2f}", rest)))
     Console().print(table)
 
@@ -204,12 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compilation_cache()
     try:
         how = dict(workdir=flags.workdir, config=flags.config, checkpoint=flags.checkpoint)
-        made = classifier(flags.support, overrides=overrides, **how)
+        with contextlib.redirect_stdout(sys.stderr):  # where weights come from is no answer
+            made = classifier(flags.support, overrides=overrides, **how)
         for texts in _blocks(flags):
+            rankings = [ranking[: max(flags.top, 1)] for ranking in made(texts)]
             for text in filter(made.is_unknown, texts):
                 said = f'no word of "{text}" is known here: its label is a guess'
                 print(f"serving.classify: {said}", file=sys.stderr)
-            rankings = [ranking[: max(flags.top, 1)] for ranking in made(texts)]
             _print(zip(texts, rankings, strict=True), flags.json)
     except (ValueError, OSError) as error:
         print(f"serving.classify: {error}", file=sys.stderr)
