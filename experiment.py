@@ -213,7 +213,8 @@ def restore(
     c = ConfigDict(read_config(workdir))  # before setup: a mistyped folder is not made
     workdir = setup(workdir)
     vocabulary = workdir / "vocabulary.json"
-    if data is None and vocabulary.exists():  # also where other data would give another one
+    takes = sections.parameters(sections.find_class("data", c.data.type, "config.data"))
+    if "tokenizer" in takes and vocabulary.exists():  # other data would give another one
         c.data.tokenizer = str(vocabulary)
     _override(c, overrides)
     if from_images and "cached_views" in c.data:

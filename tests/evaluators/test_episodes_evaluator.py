@@ -117,7 +117,7 @@ def test_rows_embedded_once_give_what_every_episode_by_itself_gives(data):
     facts = {k: v for k, v in data.facts.items() if k != "ways"}
     model = functional(lambda rngs: Learner(encoder=encoder, **facts, rngs=rngs))
     task = ProtoNet(model=model, distance="cosine", scale=10.0)
-    variables = dict(zip(("params", "stats"), task.init(jax.random.key(0)), strict=True))
+    variables = dict(zip(("params", "stats"), jax.jit(task.init)(jax.random.key(0)), strict=True))
     found = task.predictors()
     kw = dict(split="test", ways=3, shots=2, episodes=12, batch_size=6)
     direct = Episodes(found["episodes"], data, **kw)
@@ -129,7 +129,7 @@ def test_rows_embedded_once_give_what_every_episode_by_itself_gives(data):
     # What a person is shown of an episode is what the score is made of.
     batch = data.gather(direct.drawn[:1])
     episode = jax.tree.map(lambda x: x[0], batch)
-    logits = found["classify"](variables, episode)
+    logits = jax.jit(found["classify"])(variables, episode)
     assert logits.shape == (15, 3)
     np.testing.assert_array_equal(logits.argmax(1), direct.each["prediction"][0])
 
