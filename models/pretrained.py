@@ -22,6 +22,7 @@ from models import (
     weights_efficientnet,
     weights_keras,
     weights_npz,
+    weights_static,
     weights_torchvision,
     weights_vit,
 )
@@ -31,7 +32,7 @@ from models.weight_files import locate, read, write
 from models.weight_layout import Arrays, Layout, Shapes, counted, fit, listed
 
 SOURCES = (weights_torchvision, weights_efficientnet, weights_vit, weights_bert)
-SOURCES += (weights_keras, weights_npz)
+SOURCES += (weights_keras, weights_npz, weights_static)
 # Arguments that go with the weights: a file sets them where the config has no value of its own.
 SETTINGS = ("mean", "std", "channels", "eps", "padding", "stride_on", "count_pad", "image_size")
 SETTINGS += ("vocab_size",)
