@@ -52,6 +52,11 @@ class Drawn(NamedTuple):
     ways: int
     index: int
 
+    @property
+    def content(self) -> bytes:
+        """What tells episodes apart."""
+        return np.concatenate([self.support, self.query, self.query_label]).tobytes()
+
 
 @dataclass(frozen=True, eq=False)
 class EpisodePlan:

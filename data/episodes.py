@@ -213,7 +213,7 @@ class Episodes:
         batch: dict[str, Any] = {}
         for side, rows in (("support", support[block]), ("query", query[block])):
             labels = _stacked([getattr(d, f"{side}_label") for d in mine], rows.shape[1])
-            batch[side] = {k: _take(v, rows, length) for k, v in columns.items()}
+            batch[side] = {k: take(v, rows, length) for k, v in columns.items()}
             batch[side]["label"] = labels.astype(np.int32)
         ways = np.array([len(d.classes) for d in mine])
         batch["present"] = np.arange(mine[0].ways) < ways[:, None]
@@ -231,7 +231,7 @@ class Episodes:
             index = np.full(size, EMPTY, np.int64)
             index[: len(some)] = some
             length = self._length(some, self.columns)
-            yield some, {name: _take(v, index, length) for name, v in self.columns.items()}
+            yield some, {name: take(v, index, length) for name, v in self.columns.items()}
 
     def _length(self, rows: np.ndarray, columns: Mapping[str, np.ndarray]) -> int | None:
         """The padded length of these rows' texts, one of `lengths`."""
@@ -241,7 +241,7 @@ class Episodes:
         return next(n for n in self._lengths if n >= longest)
 
 
-def _take(column: np.ndarray, rows: np.ndarray, length: int | None) -> np.ndarray:
+def take(column: np.ndarray, rows: np.ndarray, length: int | None) -> np.ndarray:
     """column [n, ...] at rows [E, S], zeros where -1; tokens cut to `length`."""
     column = column if length is None else column[:, :length]
     found = column[rows]

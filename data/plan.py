@@ -120,7 +120,7 @@ class Plan:
         window = WINDOW if len(self.buckets) > 1 else 1
         rows = window * self.batch_size
         rng = np.random.default_rng((self.seed, 1, i // window))
-        index = self._stream(i // window * rows, rows)
+        index = shuffled(len(self.table.count), self.seed, i // window * rows, rows)
         captions = self._captions(index, rng)
         view = np.array(self.views)[rng.integers(len(self.views), size=rows)]
         seed = rng.integers(2**62, size=rows)
@@ -133,13 +133,6 @@ class Plan:
         straight = np.where(sided, view[pick] & ~1, view[pick])  # view 2k is 2k + 1 unmirrored
         words = next(b for b in self.buckets if b >= longest[pick].max())
         return Step(index[pick], chosen, straight, seed[pick], words)
-
-    def _stream(self, start: int, rows: int) -> np.ndarray:
-        """Examples at positions start to start + rows of the endless stream."""
-        n = len(self.table.count)
-        epoch, offset = np.divmod(np.arange(start, start + rows), n)
-        orders = {e: _permutation(n, self.seed, int(e)) for e in np.unique(epoch)}
-        return np.concatenate([order[offset[epoch == e]] for e, order in orders.items()])
 
     def _captions(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Up to N different captions per example, in random order -> [rows, N]."""
@@ -154,6 +147,13 @@ class Plan:
             draws = np.where(number < count, turn + rng.random(draws.shape), np.inf)
         pick = np.argsort(draws, axis=1, kind="stable")[:, : self.captions_per_image]
         return np.where(pick < count, self.table.first[index, None] + pick, -1)
+
+
+def shuffled(n: int, seed: int, start: int, rows: int) -> np.ndarray:
+    """Positions start to start + rows of an endless stream of n examples, shuffled each epoch."""
+    epoch, offset = np.divmod(np.arange(start, start + rows), n)
+    orders = {e: _permutation(n, seed, int(e)) for e in np.unique(epoch)}
+    return np.concatenate([order[offset[epoch == e]] for e, order in orders.items()])
 
 
 @functools.lru_cache(maxsize=4)

@@ -51,16 +51,18 @@ class Episodic(Task):
 
     def loss(self, params: Tree, state: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """Batch of E episodes -> summed loss. Statistics are the mean over its episodes."""
+        batch = {k: jax.tree.map(jnp.asarray, v) for k, v in batch.items()}
         n = batch["index"].shape[0]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n))
         each = jax.vmap(self.episode_loss, in_axes=(None, None, 0, 0))
-        losses, aux = each(params, state, dict(batch), keys)
-        bad = ~jnp.isfinite(losses)
-        total = jax.tree.map(lambda x: x.sum(0), (losses, aux.count, aux.metrics))
+        losses, aux = each(params, state, batch, keys)
+        # All that is summed is float32, so that many devices need one all-reduce for it.
+        bad = (~jnp.isfinite(losses)).astype(jnp.float32)
+        which = {"bad_example": (bad * batch["index"], bad), "bad_share": (bad, jnp.ones(n))}
+        sums = losses, aux.count, {**aux.metrics, **which}
+        total, count, metrics = jax.tree.map(lambda x: x.sum(0, dtype=jnp.float32), sums)
         stats = None if aux.stats is None else jax.tree.map(lambda x: x.mean(0), aux.stats)
-        first = jnp.where(bad.any(), batch["index"][jnp.argmax(bad)], 0)
-        metrics = {**total[2], "bad_example": (first, bad.any().astype(jnp.int32))}
-        return total[0], Aux(total[1], metrics, stats)
+        return total, Aux(count, metrics, stats)
 
     def scores(self, variables: Tree, batch: Batch, **options: Any) -> Scores:
         """Batch of E episodes -> {name: [E, ...]}; jittable, options are static."""

@@ -131,14 +131,22 @@ class MAML(Episodic):
 
         def loss(fast: Tree, k: jax.Array) -> jax.Array:
             own = None if key is None else jax.random.fold_in(key, k)
-            total, aux = self.base.loss(merge(slow, fast), state, support, own)
+            rows = self._rows(support, key, k)
+            total, aux = self.base.loss(merge(slow, fast), state, rows, own)
             return total / jnp.maximum(aux.count, 1)
 
         watch = None if after is None else lambda fast, k: after(merge(slow, fast), k)
         rates = self._rates(rates, fast, steps, inner_lr)
         how = dict(self.how, first_order=first_order, after=watch)
-        fast, watched = descend(loss, fast, rates, steps, **how)
+        fast, watched = self._descend(loss, fast, rates, steps, **how)
         return merge(slow, fast), watched
+
+    def _descend(self, *problem: Any, **how: Any) -> tuple[Tree, Tree]:
+        return descend(*problem, **how)
+
+    def _rows(self, rows: Batch, key: jax.Array | None, k: jax.Array) -> Batch:
+        """The rows of inner step k: all of them."""
+        return rows
 
     def episode_loss(
         self, params: Tree, state: Any, episode: Batch, key: jax.Array

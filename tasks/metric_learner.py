@@ -82,8 +82,11 @@ class MetricLearner(Episodic):
         real = label >= 0
         count = real.sum().astype(jnp.float32)
         right = ((logits.argmax(1) == label) & real).sum()
-        total = cross_entropy(logits, label).sum()
-        return total, Aux(count, {"accuracy": (right, count)})
+        return self.queries_loss(logits, label).sum(), Aux(count, {"accuracy": (right, count)})
+
+    def queries_loss(self, logits: jax.Array, label: jax.Array) -> jax.Array:
+        """logits [Q, N], label [Q] -> loss [Q], 0 where the label is -1: cross-entropy."""
+        return cross_entropy(logits, label)
 
     def episode_scores(self, variables: Tree, episode: Batch) -> Scores:
         return outcome(*self._logits(variables, episode, None))

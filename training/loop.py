@@ -26,7 +26,7 @@ IN_FLIGHT = 8
 
 
 # Metrics that are about what went wrong, not about the run.
-FLAGS = ("nonfinite", "bad_example")
+FLAGS = ("nonfinite", "bad_example", "bad_share")
 
 
 class NonFiniteError(ValueError):
@@ -135,6 +135,23 @@ def _call_hooks(
                 hook(step, state)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Suspects:
+    """Whose batch a step was: the one example that a task can name, or all of them."""
+
+    metrics: dict[str, jax.Array]
+    index: np.ndarray | None
+
+    def ids(self, updates: int) -> list[int]:
+        if self.index is None:
+            return []
+        examples = [int(i) for i in np.ravel(self.index) if i >= 0]
+        share = float(self.metrics.get("bad_share", 0.0))
+        if round(share * len(examples) / updates) == 1:  # of several their mean would be told
+            return [int(self.metrics["bad_example"])]
+        return examples
+
+
 class _Watch:
     """Reads the steps' NaN flags when they have arrived, and remembers whose batch it was."""
 
@@ -149,10 +166,8 @@ class _Watch:
             return
         if "skipped" in metrics and self._skipped is None:
             self._skipped = 0
-        index = metrics.get("bad_example")  # a task that knows which one says so
-        if index is None and isinstance(host, dict):
-            index = host.get("index")
-        self._pending.append((step, flag, index))
+        index = host.get("index") if isinstance(host, dict) else None
+        self._pending.append((step, flag, _Suspects(metrics, index)))
         while self._pending and (len(self._pending) > IN_FLIGHT or self._pending[0][1].is_ready()):
             self._check()
 
@@ -170,14 +185,14 @@ class _Watch:
         return {} if self._skipped is None else {"skipped": float(self._skipped)}
 
     def _check(self) -> None:
-        step, flag, index = self._pending.popleft()
+        step, flag, suspects = self._pending.popleft()
         if not (count := int(flag)):
             return
         if self._skipped is not None:
             self._skipped += count
             return
         step += self._updates - count  # with several updates in a call: the first that went wrong
-        ids = [] if index is None else [int(i) for i in np.ravel(index) if i >= 0]
+        ids = suspects.ids(self._updates)
         said = f" (examples {', '.join(map(str, ids))})" if ids else ""
         good = self._last_good()
         raise NonFiniteError(

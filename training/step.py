@@ -131,8 +131,9 @@ def _over_updates(metrics: Metrics) -> Metrics:
         bad = metrics["nonfinite"]
         first = jnp.argmax(bad)
         out["nonfinite"] = jnp.where(bad.any(), bad.shape[0] - first, 0).astype(jnp.float32)
-        if "bad_example" in metrics:
-            out["bad_example"] = metrics["bad_example"][first]
+        for name in ("bad_example", "bad_share"):  # of the first that went wrong
+            if name in metrics:
+                out[name] = metrics[name][first]
     return out
 
 
