@@ -13,6 +13,7 @@ from data import classes as class_tables
 from data import plan
 from data.columns import image_column, text_column, text_tokenizer
 from data.episode_plan import EMPTY, Drawn, EpisodePlan, Shape
+from data.jitter import Jitter
 from data.source import Problems
 from data.splits import make_buckets, reader
 
@@ -79,7 +80,7 @@ class Episodes:
         self.name, self.batch_size = f"{source} {path}".strip(), batch_size
         self.shape = Shape(ways, shots, queries, imbalanced, none_of_the_above)
         self.within_groups, self.path = within_groups, path
-        self._augment = _jitter(augment) if augment else None
+        self._augment = Jitter.of(**augment) if augment else None
         self._threads, self._prefetch = threads, prefetch
         problems = Problems(on_error)
         table = reader(source)(path, on_error=on_error, **(options or {}))

@@ -36,12 +36,22 @@ class Jitter(NamedTuple):
     mirror: bool = False
     edge: str = "zero"
 
+    @classmethod
+    def of(cls, **sizes: float | bool | str) -> "Jitter":
+        """Raises ValueError for a change that there is not, or an unknown edge."""
+        if unknown := [name for name in sizes if name not in cls._fields]:
+            raise ValueError(f"data.augment.{unknown[0]} is unknown; use {', '.join(cls._fields)}")
+        if sizes.get("edge", "zero") not in EDGES:
+            raise ValueError(f'data.augment.edge="{sizes["edge"]}" is none of {", ".join(EDGES)}')
+        return cls(**sizes)
+
     def rows(self, pictures: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
         """uint8 [n, H, W, C] -> the same shape, every one changed by its own draw from key."""
         rng = np.random.default_rng(key)
         draws = rng.uniform(-1, 1, (len(pictures), 9))
-        knots = rng.standard_normal((len(pictures), 2, KNOTS, KNOTS)) * self.elastic
-        each = [self._one(*of) for of in zip(pictures, draws, knots.astype(np.float32))]
+        knots = rng.standard_normal((len(pictures), 2, KNOTS, KNOTS), np.float32)
+        knots *= self.elastic
+        each = [self._one(*of) for of in zip(pictures, draws, knots, strict=True)]
         return np.stack(each).reshape(pictures.shape)
 
     def _one(self, picture: np.ndarray, draw: np.ndarray, knots: np.ndarray) -> np.ndarray:
@@ -54,13 +64,10 @@ class Jitter(NamedTuple):
         if self.mirror and draw[4] < 0:
             stretch[0] = -stretch[0]
         # Where each pixel comes from, in sides from the centre.
-        x, y = (
-            (np.arange(width) + 0.5) / width - 0.5,
-            (np.arange(height)[:, None] + 0.5) / height - 0.5,
-        )
+        x, y = _centres(width), _centres(height)[:, None]
         places = []
-        rows = zip(turn @ slant @ np.diag(stretch), self.shift * draw[5:7], (width, height), knots)
-        for (a, b), shift, side, field in rows:
+        matrix, shifts = turn @ slant @ np.diag(stretch), self.shift * draw[5:7]
+        for (a, b), shift, side, field in zip(matrix, shifts, (width, height), knots, strict=True):
             place = a * x + b * y + shift
             if self.elastic:
                 place = place + cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -71,3 +78,8 @@ class Jitter(NamedTuple):
         if self.contrast:
             out = np.clip(out * np.exp(self.contrast * draw[8]), 0, 255).astype(np.uint8)
         return out
+
+
+def _centres(n: int) -> np.ndarray:
+    """Of n pixels along a side of length 1, from its middle."""
+    return (np.arange(n) + 0.5) / n - 0.5

@@ -15,8 +15,7 @@ import numpy as np
 from data import images
 from data.class_images import split_by_group, zipped
 from data.classes import ClassTable, Row, ordered
-from data.source import ZipImage, existing, open_zip
-
+from data.source import ZipImage, existing
 
 LEAST = 30  # pixels: a dot is not drawn larger than a character of this size
 
