@@ -79,11 +79,12 @@ class Episodes:
     ) -> None:
         self.name, self.batch_size = f"{source} {path}".strip(), batch_size
         self.shape = Shape(ways, shots, queries, imbalanced, none_of_the_above)
-        self.within_groups, self.path = within_groups, path
+        self.within_groups, self.path, self.options = within_groups, path, dict(options or {})
+        self.image = dict(size=image_size, channels=channels)
         self._augment = Jitter.of(**augment) if augment else None
         self._threads, self._prefetch = threads, prefetch
         problems = Problems(on_error)
-        table = reader(source)(path, on_error=on_error, **(options or {}))
+        table = reader(source)(path, on_error=on_error, **self.options)
         chosen = dict(named=class_split, counts=class_counts, seed=class_seed)
         rows = _large_enough(table.rows, min_rows, limit)
         self._classes = class_tables.split_classes(rows, table, path, **chosen)
@@ -100,7 +101,6 @@ class Episodes:
             tokens, self.cut = text_column([row.value for row in rows], self.tokenizer, max_len)
             self.columns = {"tokens": tokens}
         else:
-            self.image = dict(size=image_size, channels=channels)
             self.columns = {"image": image_column(rows, **self.image)}
         self.rows, self.skipped = rows, [*table.skipped, *problems.skipped]
         self._groups, self._plans = table.groups, {}

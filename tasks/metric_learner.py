@@ -25,10 +25,12 @@ class MetricLearner(Episodic):
     """none_of_the_above: a trained threshold is one more class, of queries that fit no other.
     batch_norm: what statistics are taken from, see tasks/batch_norm.py.
 
-    `scalars` are a method's own trained numbers and their first values.
+    `scalars` are a method's own trained numbers and their first values; `reads` is what it takes of
+    the model: "embed", one vector of each row, or "states", its grid.
     """
 
     scalars: dict[str, float] = {}
+    reads = "embed"
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class MetricLearner(Episodic):
         """rows -> [B, D]; how: options of the model."""
         if "embedding" in rows:
             return rows["embedding"].astype(jnp.float32)
-        return self.model.apply(variables, inputs_of(rows), key=key, method="embed", **how)
+        return self.model.apply(variables, inputs_of(rows), key=key, method=self.reads, **how)
 
     def _both(
         self, variables: Tree, episode: Batch, key: jax.Array | None
@@ -120,7 +122,8 @@ class MetricLearner(Episodic):
         return outcome(*self._logits(variables, episode, None)[:2])
 
     def predictors(self) -> dict[str, Callable]:
-        if self.batch_norm not in ("", "running"):  # an embedding depends on the episode
+        # Else an embedding depends on its episode, or is a large grid.
+        if self.batch_norm not in ("", "running") or self.reads != "embed":
             return {"episodes": self.scores}
         embed = lambda variables, rows: self.embed(_apart(variables)[0], rows)  # noqa: E731
         return {"episodes": self.scores, "embed": embed}
