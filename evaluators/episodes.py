@@ -91,6 +91,10 @@ class Episodes:
                 _store(found, name, indices, np.asarray(values), self.episodes)
         self.each = found
         self._check()
+        return self.values()
+
+    def values(self) -> dict[str, float]:
+        """{name: mean, name ±: half a 95 % interval} of what the last run found."""
         values = {}
         for name, at in self.intervals().items():
             values |= {name: at.mean, f"{name} ±": at.half}
