@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from evaluators.episodes import Episodes
+from evaluators.few_shot_report import headline, report_of, told
+from evaluators.watcher import history
 from metrics.intervals import Interval
 
-HEADLINES = ("accuracy", "f1", "CIDEr-D", "BLEU-4", "mse")  # the first that is there
-
-
-def headline(found: Mapping[str, Interval]) -> str:
-    """The name of the number that a run is judged by."""
-    return next((name for name in HEADLINES if name in found), next(iter(found)))
+Found = Mapping[str, Interval]
 
 
 def show(
@@ -28,17 +25,30 @@ def show(
     return f"{headline(found)} {found[headline(found)]}", None
 
 
-def print_table(rows: Mapping[str, Mapping[str, Interval]], console: Console | None = None) -> None:
-    """rows: name -> {number: interval}."""
-    console = console or Console(soft_wrap=True)
+def print_table(
+    rows: Mapping[str, Found], notes: Sequence[str] = (), console: Console | None = None
+) -> None:
+    """rows: name -> {number: interval}; notes: lines below it, what the names mean."""
+    console = console or Console()
     table = Table(header_style="bold")
-    table.add_column("mean ± 95 % interval")
-    columns = dict.fromkeys(k for found in rows.values() for k in found)
+    table.add_column("mean ± 95 %", no_wrap=True)
+    columns = told(rows)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for name, found in rows.items():
         table.add_row(name, *[str(found[k]) if k in found else "–" for k in columns])
-    console.print(table)
+    wide = console.options.update(max_width=1000)
+    # Where it does not fit it is wrapped; no digit is lost.
+    console.width = max(console.width, console.measure(table, options=wide).maximum)
+    console.print(table, soft_wrap=True)
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+
+def described(evaluators: Mapping[str, Episodes]) -> list[str]:
+    """One line for each: its name and what it measures."""
+    wide = max(map(len, evaluators))
+    return [f"{name:<{wide}}  {e.describe()}" for name, e in evaluators.items()]
 
 
 def finish(
@@ -50,7 +60,7 @@ def finish(
     facts: Mapping[str, Any],
     predictors: Mapping[str, Callable] | None = None,
     episodes: int = 0,
-) -> dict[str, dict[str, Interval]]:
+) -> dict[str, Found]:
     """Scores every evaluator's split on `episodes` (0: its own number), prints, reports."""
     rows = {}
     for name, evaluator in evaluators.items():
@@ -58,6 +68,11 @@ def finish(
         evaluator.run(variables)
         if evaluator.warning:
             print(f"caution: {evaluator.warning}")
-        rows[f"{name}: {evaluator.describe()}"] = evaluator.intervals()
-    print_table(rows)
+        rows[name] = evaluator.intervals()
+    print_table(rows, described(evaluators))
+    path = report_of(
+        workdir / "report.html", evaluators, title=title, facts=facts,
+        history=history(workdir), predictors=predictors, variables=variables,
+    )  # fmt: skip
+    print(f"report: {path}")
     return rows

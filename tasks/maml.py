@@ -180,19 +180,33 @@ class MAML(Episodic):
         return jnp.full(k, left).at[-1].set(1.0 - left * (k - 1))
 
     def adapt_to(
-        self, variables: Tree, support: Batch, *, inner_steps: int = 0, inner_lr: float = 0.0
+        self, variables: Tree, support: Batch, *, inner_steps: int = -1, inner_lr: float = 0.0
     ) -> Tree:
-        """Variables after the inner loop on a support set, for as many steps at that rate."""
-        how = dict(steps=inner_steps or self.inner_steps, inner_lr=inner_lr or self.inner_lr)
+        """Variables after the inner loop on a support set, by default as long as in training."""
+        steps = self.inner_steps if inner_steps < 0 else inner_steps
+        how = dict(steps=steps, inner_lr=inner_lr or self.inner_lr)
         params, state = variables["params"], as_state(variables)
         # The first-order form: no outer derivative is taken, so nothing of one is prepared.
         found, _ = self._adapted(params, state, support, None, first_order=True, **how)
         return {**variables, "params": found}
 
-    def episode_scores(self, variables: Tree, episode: Batch, **options: Any) -> Scores:
+    def episode_logits(self, variables: Tree, episode: Batch, **options: Any) -> jax.Array:
         """options: inner_steps and inner_lr other than in training."""
         adapted = self.adapt_to(variables, side(episode, "support"), **options)
+        return self.base.logits(adapted, side(episode, "query"))
+
+    def episode_scores(self, variables: Tree, episode: Batch, **options: Any) -> Scores:
+        """As the base task judges its rows."""
+        adapted = self.adapt_to(variables, side(episode, "support"), **options)
         return self.base.scores(adapted, side(episode, "query"))
+
+    def by_steps(self, variables: Tree, episode: Batch, steps: tuple[int, ...]) -> jax.Array:
+        """What is said of the queries after each of these numbers of steps: [len(steps), Q, O]."""
+        said = [self.episode_logits(variables, episode, inner_steps=k) for k in steps]
+        return jnp.stack(said)
+
+    def predictors(self) -> dict[str, Callable]:
+        return {**super().predictors(), "by_steps": self.by_steps}
 
     def caution(self, **options: Any) -> str:
         """What a person should know of evaluating with these options, "" if nothing."""

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from models.functional import Model
 from tasks.base import Aux, Batch, Tree, merge
-from tasks.classification import cross_entropy, inputs_of, outcome, without_absent
-from tasks.episodic import Episodic, Scores
+from tasks.classification import cross_entropy, inputs_of, without_absent
+from tasks.episodic import Episodic
 
 Scalars = dict[str, jax.Array]
 
@@ -56,10 +56,8 @@ class MetricLearner(Episodic):
         z = self.model.apply(variables, inputs_of(rows), key=key, method="embed")
         return z.astype(jnp.float32)
 
-    def _logits(
-        self, variables: Tree, episode: Batch, key: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """(logits [Q, N or N + 1], label [Q]) of an episode's queries."""
+    def _logits(self, variables: Tree, episode: Batch, key: jax.Array | None) -> jax.Array:
+        """[Q, N or N + 1] of an episode's queries."""
         variables, scalars = _apart(variables)
         support, query = episode["support"], episode["query"]
         columns = {k: jnp.concatenate([support[k], query[k]]) for k in support if k != "label"}
@@ -71,14 +69,14 @@ class MetricLearner(Episodic):
         if self.none_of_the_above:
             rest = jnp.broadcast_to(scalars["threshold"], (logits.shape[0], 1))
             logits = jnp.concatenate([logits, rest], axis=1)
-        return logits, query["label"]
+        return logits
 
     def episode_loss(
         self, params: Tree, state: Any, episode: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
         """Cross-entropy of the queries."""
         variables = {"params": merge(params, state.frozen), "stats": state.stats}
-        logits, label = self._logits(variables, episode, key)
+        logits, label = self._logits(variables, episode, key), episode["query"]["label"]
         real = label >= 0
         count = real.sum().astype(jnp.float32)
         right = ((logits.argmax(1) == label) & real).sum()
@@ -88,12 +86,13 @@ class MetricLearner(Episodic):
         """logits [Q, N], label [Q] -> loss [Q], 0 where the label is -1: cross-entropy."""
         return cross_entropy(logits, label)
 
-    def episode_scores(self, variables: Tree, episode: Batch) -> Scores:
-        return outcome(*self._logits(variables, episode, None))
+    def episode_logits(self, variables: Tree, episode: Batch) -> jax.Array:
+        """[Q, N], or [Q, N + 1] with none_of_the_above. The queries need no label."""
+        return self._logits(variables, episode, None)
 
     def predictors(self) -> dict[str, Callable]:
         embed = lambda variables, rows: self.embed(_apart(variables)[0], rows)  # noqa: E731
-        return {"episodes": self.scores, "embed": embed}
+        return {**super().predictors(), "embed": embed}
 
 
 def _apart(variables: Tree) -> tuple[Tree, Scalars]:
