@@ -65,7 +65,8 @@ def viterbi(emission: jax.Array, real: jax.Array, start: jax.Array, step: jax.Ar
 class StructShot(NearestNeighbour):
     """Trained as nearest neighbours; tags of a sentence are found together.
 
-    temperature: τ, below 1 it flattens the transitions. normalize, scale: see NearestNeighbour.
+    temperature: τ, below 1 it flattens the transitions; what counts is its share of scale, which
+    dev should choose. normalize, scale: see NearestNeighbour.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class StructShot(NearestNeighbour):
         model: Model,
         frozen: tuple[str, ...] = (),
         normalize: bool = True,
-        scale: float = 1.0,
+        scale: float = 10.0,
         temperature: float = 0.32,
     ):
         super().__init__(model=model, frozen=frozen, normalize=normalize, scale=scale)
