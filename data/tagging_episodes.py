@@ -145,6 +145,14 @@ class TaggingEpisodes(Episodes):
             self._plans[key] = TagPlan(rows, spans, names, numbers, shape, seed, split)
         return self._plans[key]
 
+    def content(self, drawn: TagsDrawn) -> bytes:
+        """What tells an episode from others: its types and sentences."""
+        kinds = {n: name for name, n in self._number.items()}
+        said = [kinds[n] for n in drawn.kinds]
+        for side in (drawn.support, drawn.query):
+            said += ["", *(" ".join(self.rows[i].words) for i in side if i >= 0)]
+        return "\0".join(said).encode()
+
     def gather(
         self,
         drawn: Sequence[TagsDrawn],

@@ -16,8 +16,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import experiment
 from evaluators.episodes import Episodes
 from evaluators.few_shot import print_table
@@ -167,11 +165,6 @@ def pooled(rows: Evaluated) -> dict[str, list[Episodes]]:
     return {name: group for name, group in groups.items() if len(group) > 1}
 
 
-def values(group: Sequence[Episodes], key: str) -> np.ndarray:
-    """One number of all their episodes, in a row."""
-    return np.concatenate([e.each[key] for e in group])
-
-
 def compare(rows: Evaluated, path: str, others: Sequence[Mapping[str, Any]]) -> None:
     """Prints paired differences to lines of the same episodes. Raises ValueError for others."""
     mine = [line for e in rows.values() for line in e.lines()]
@@ -229,7 +222,7 @@ def run(flags: argparse.Namespace, overrides: Mapping[str, str]) -> Evaluated:
         rows |= found
     table = {name: e.intervals() for name, e in rows.items()}
     for name, group in pooled(rows).items():
-        table[name] = {key: interval(values(group, key)) for key in group[0].intervals()}
+        table[name] = group[0].pooled(group)
     print_table(table, list(dict.fromkeys(e.setting for e in rows.values())))
     if flags.out:
         path = pathlib.Path(flags.out)

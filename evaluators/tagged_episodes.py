@@ -5,12 +5,13 @@ The pooled micro-F1 is Few-NERD's (Ding et al. 2021); no mean of the episodes' o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from evaluators.episodes import EMBED_BATCH, Episodes
+from evaluators.episodes import EMBED_BATCH, Episodes, joined
 from metrics.intervals import Interval, bootstrap, interval
 from metrics.spans import SpanCounts, count_numbers, f1
 
@@ -25,33 +26,35 @@ class TaggedEpisodes(Episodes):
     `lines` gives each episode's own f1 and its counts.
     """
 
-    def told(self, batch: dict[str, Any], out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def kept(self, batch: dict[str, Any], out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Counts of spans instead of the tags of all words."""
         pairs = zip(batch["query"]["tag"], out["prediction"], strict=True)
         each = np.array([count_numbers(true, said) for true, said in pairs], np.float64)
         found = {name: value for name, value in out.items() if name != "prediction"}
         return {"f1": f1(each), **dict(zip(COUNTS, each.T, strict=True)), **found}
 
-    def intervals(self) -> dict[str, Interval]:
-        counts = np.stack([self.each[name] for name in COUNTS], axis=1)
-        pooled = {
+    @staticmethod
+    def pooled(of: Sequence[Episodes]) -> dict[str, Interval]:
+        each = joined(of)
+        counts = np.stack([each.pop(name) for name in COUNTS], axis=1)
+        numbers = {
             "f1": f1,
             "precision": lambda x: _share(x, 1),
             "recall": lambda x: _share(x, 2),
         }
-        rest = {k: interval(v) for k, v in self.each.items() if k not in (*COUNTS, "f1")}
-        return {
-            **{name: bootstrap(counts, number) for name, number in pooled.items()},
-            "f1 of an episode": interval(self.each["f1"]),
-            **rest,
+        own = {"f1 of an episode": each.pop("f1"), **each}
+        return {name: bootstrap(counts, number) for name, number in numbers.items()} | {
+            name: interval(x) for name, x in own.items()
         }
 
     def total(self) -> SpanCounts:
         """Spans of all episodes."""
         return SpanCounts(*(int(self.each[name].sum()) for name in COUNTS))
 
-    def _embeddings(self, variables: Any) -> dict[str, np.ndarray]:
-        """{"embedding": [rows of the data, T, D]}, filled for the rows that are drawn."""
+    def _embeddings(self, variables: Any) -> dict[str, np.ndarray] | None:
+        """{"embedding": [rows of the data, T, D]}, filled for the rows that are drawn; or None."""
+        if self._embed is None:
+            return None
         rows = np.unique(np.concatenate([np.append(d.support, d.query) for d in self.drawn]))
         length = self.data.columns["tokens"].shape[1]
         out = None
@@ -62,13 +65,16 @@ class TaggedEpisodes(Episodes):
             out[some, : z.shape[1]] = z[: len(some)]
         return {"embedding": out}
 
-    def describe(self) -> str:
-        """`5-way 1~2-shot, 600 episodes of test`."""
-        ways, shots, queries, *_ = self.shape
-        return (
-            f"{ways}-way {shots}~{2 * shots}-shot, {queries}~{2 * queries} queried spans a type, "
-            f"{self.episodes} episodes of {self.split}, seed {self.seed}"
-        )
+    @property
+    def title(self) -> str:
+        """`5-way 1~2-shot`."""
+        return f"{self.shape.ways}-way {self.shape.shots}~{2 * self.shape.shots}-shot"
+
+    @property
+    def setting(self) -> str:
+        """`1~2 queried spans a type, 600 episodes of test, seed 0`."""
+        queries, where = self.shape.queries, f"{self.episodes} episodes of {self.split}"
+        return f"{queries}~{2 * queries} queried spans a type, {where}, seed {self.seed}"
 
 
 def _share(counts: np.ndarray, of: int) -> np.ndarray:

@@ -70,7 +70,11 @@ def test_pooled_is_not_the_mean(data):
     found = evaluator.intervals()
     assert headline(found) == "f1" and not evaluator.confusions()
     assert set(lines[0]["classes"]) <= {"a", "b"}
-    print_table({evaluator.describe(): found})
+    print_table({evaluator.title: found})
+    # Of two evaluators together, spans are pooled again: every episode twice.
+    both = TaggedEpisodes.pooled([evaluator, evaluator])
+    assert both["f1"].mean == found["f1"].mean and both["f1"].n == 20
+    assert both["f1"].half == pytest.approx(found["f1"].half / 2**0.5, rel=0.1)
     assert "2-way 1~2-shot, 2~4 queried spans a type, 10 episodes" in evaluator.describe()
 
 
