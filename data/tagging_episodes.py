@@ -145,6 +145,12 @@ class TaggingEpisodes(Episodes):
             self._plans[key] = TagPlan(rows, spans, names, numbers, shape, seed, split)
         return self._plans[key]
 
+    def content(self, drawn: TagsDrawn) -> bytes:
+        """What tells an episode from others: its sentences and types."""
+        rows = np.concatenate([drawn.support, drawn.query])
+        words = [" ".join(self.rows[i].words) if i >= 0 else "" for i in rows]
+        return "\0".join([*map(str, drawn.kinds), str(len(drawn.support)), *words]).encode()
+
     def gather(
         self,
         drawn: Sequence[TagsDrawn],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -109,9 +109,10 @@ class Episodes:
                 some = own[k : k + self.batch_size]
                 yield some + [some[0]] * (self.batch_size - len(some))
 
-    def intervals(self) -> dict[str, Interval]:
-        """Of every number that an episode has."""
-        return {name: interval(x) for name, x in self.each.items() if x.ndim == 1}
+    def intervals(self, each: Mapping[str, np.ndarray] | None = None) -> dict[str, Interval]:
+        """Of every number that an episode has; each: of several evaluators' episodes together."""
+        each = self.each if each is None else each
+        return {name: interval(x) for name, x in each.items() if x.ndim == 1}
 
     def _check(self) -> None:
         for name, values in self.each.items():

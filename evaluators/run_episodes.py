@@ -23,7 +23,7 @@ from evaluators.episodes import Episodes
 from evaluators.few_shot import print_table
 from evaluators.few_shot_report import headline
 from evaluators.run import read_flags
-from metrics.intervals import interval, paired
+from metrics.intervals import Interval, interval, paired
 from training.build import find_class
 from training.guard import read_config
 
@@ -167,9 +167,11 @@ def pooled(rows: Evaluated) -> dict[str, list[Episodes]]:
     return {name: group for name, group in groups.items() if len(group) > 1}
 
 
-def values(group: Sequence[Episodes], key: str) -> np.ndarray:
-    """One number of all their episodes, in a row."""
-    return np.concatenate([e.each[key] for e in group])
+def together(group: Sequence[Episodes]) -> dict[str, Interval]:
+    """The numbers of all their episodes."""
+    flat = {k for k, v in group[0].each.items() if v.ndim == 1}
+    each = {k: np.concatenate([e.each[k] for e in group]) for k in group[0].each if k in flat}
+    return group[0].intervals(each)
 
 
 def compare(rows: Evaluated, path: str, others: Sequence[Mapping[str, Any]]) -> None:
@@ -193,7 +195,9 @@ def compare(rows: Evaluated, path: str, others: Sequence[Mapping[str, Any]]) -> 
         if any(key not in others[k] for k in here):
             raise ValueError(f'--against={path} says nothing of "{key}".')
         a, b = ([lines[k][key] for k in here] for lines in (mine, others))
-        found[name] = {key: interval(a), "there": interval(b), "difference": paired(a, b)}
+        # A number of all episodes together (f1) is another than the mean of theirs.
+        shown = next(k for k in (f"{key} of an episode", key) if k in group[0].intervals())
+        found[name] = {shown: interval(a), "there": interval(b), "difference": paired(a, b)}
     sure = [n for n, row in found.items() if row["difference"].excludes_zero]
     print_table(
         found,
@@ -229,7 +233,7 @@ def run(flags: argparse.Namespace, overrides: Mapping[str, str]) -> Evaluated:
         rows |= found
     table = {name: e.intervals() for name, e in rows.items()}
     for name, group in pooled(rows).items():
-        table[name] = {key: interval(values(group, key)) for key in group[0].intervals()}
+        table[name] = together(group)
     print_table(table, list(dict.fromkeys(e.setting for e in rows.values())))
     if flags.out:
         path = pathlib.Path(flags.out)

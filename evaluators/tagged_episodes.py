@@ -5,6 +5,7 @@ The pooled micro-F1 is Few-NERD's (Ding et al. 2021); no mean of the episodes' o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -32,17 +33,18 @@ class TaggedEpisodes(Episodes):
         found = {name: value for name, value in out.items() if name != "prediction"}
         return {"f1": f1(each), **dict(zip(COUNTS, each.T, strict=True)), **found}
 
-    def intervals(self) -> dict[str, Interval]:
-        counts = np.stack([self.each[name] for name in COUNTS], axis=1)
+    def intervals(self, each: Mapping[str, np.ndarray] | None = None) -> dict[str, Interval]:
+        each = self.each if each is None else each
+        counts = np.stack([each[name] for name in COUNTS], axis=1)
         pooled = {
             "f1": f1,
             "precision": lambda x: _share(x, 1),
             "recall": lambda x: _share(x, 2),
         }
-        rest = {k: interval(v) for k, v in self.each.items() if k not in (*COUNTS, "f1")}
+        rest = {k: interval(v) for k, v in each.items() if k not in (*COUNTS, "f1")}
         return {
             **{name: bootstrap(counts, number) for name, number in pooled.items()},
-            "f1 of an episode": interval(self.each["f1"]),
+            "f1 of an episode": interval(each["f1"]),
             **rest,
         }
 
@@ -50,8 +52,10 @@ class TaggedEpisodes(Episodes):
         """Spans of all episodes."""
         return SpanCounts(*(int(self.each[name].sum()) for name in COUNTS))
 
-    def _embeddings(self, variables: Any) -> dict[str, np.ndarray]:
-        """{"embedding": [rows of the data, T, D]}, filled for the rows that are drawn."""
+    def _embeddings(self, variables: Any) -> dict[str, np.ndarray] | None:
+        """{"embedding": [rows of the data, T, D]}, filled for the rows that are drawn; or None."""
+        if self._embed is None:
+            return None
         rows = np.unique(np.concatenate([np.append(d.support, d.query) for d in self.drawn]))
         length = self.data.columns["tokens"].shape[1]
         out = None
@@ -62,13 +66,17 @@ class TaggedEpisodes(Episodes):
             out[some, : z.shape[1]] = z[: len(some)]
         return {"embedding": out}
 
-    def describe(self) -> str:
-        """`5-way 1~2-shot, 600 episodes of test`."""
-        ways, shots, queries, *_ = self.shape
-        return (
-            f"{ways}-way {shots}~{2 * shots}-shot, {queries}~{2 * queries} queried spans a type, "
-            f"{self.episodes} episodes of {self.split}, seed {self.seed}"
-        )
+    @property
+    def title(self) -> str:
+        """`5-way 1~2-shot`."""
+        ways, shots = self.shape[:2]
+        return f"{ways}-way {shots}~{2 * shots}-shot"
+
+    @property
+    def setting(self) -> str:
+        """`1~2 queried spans a type, 600 episodes of test, seed 0`."""
+        queries, where = self.shape.queries, f"{self.episodes} episodes of {self.split}"
+        return f"{queries}~{2 * queries} queried spans a type, {where}, seed {self.seed}"
 
 
 def _share(counts: np.ndarray, of: int) -> np.ndarray:
