@@ -15,6 +15,7 @@ from evaluators.watcher import history
 from metrics.intervals import Interval
 
 Found = Mapping[str, Interval]
+FIRST, WIDE = "mean ± 95 %", len("0.1234 ± 0.1234")
 
 
 def show(
@@ -30,19 +31,32 @@ def print_table(
 ) -> None:
     """rows: name -> {number: interval}; notes: lines below it, what the names mean."""
     console = console or Console()
-    table = Table(header_style="bold")
-    table.add_column("mean ± 95 %", no_wrap=True)
-    columns = told(rows)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, found in rows.items():
-        table.add_row(name, *[str(found[k]) if k in found else "–" for k in columns])
-    wide = console.options.update(max_width=1000)
-    # Where it does not fit it is wrapped; no digit is lost.
-    console.width = max(console.width, console.measure(table, options=wide).maximum)
-    console.print(table, soft_wrap=True)
+    names = max(map(len, (FIRST, *rows)))
+    for columns in _fitting(rows, console.width - names - 4):
+        table = Table(header_style="bold")
+        table.add_column(FIRST, no_wrap=True, min_width=names)
+        for column in columns:
+            table.add_column(column, justify="right", no_wrap=True, min_width=WIDE)
+        for name, found in rows.items():
+            table.add_row(name, *[str(found[k]) if k in found else "–" for k in columns])
+        # Where even one column does not fit, the lines are wrapped: no digit is lost.
+        console.width = max(console.width, names + 4 + sum(len(c) + WIDE for c in columns))
+        console.print(table, soft_wrap=True)
     for note in notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+
+def _fitting(rows: Mapping[str, Found], width: int) -> list[list[str]]:
+    """The columns in groups that each fit into `width` characters."""
+    groups, left = [], 0
+    for column in told(rows):
+        need = max(len(column), WIDE) + 3
+        if need > left:
+            groups.append([])
+            left = width
+        groups[-1].append(column)
+        left -= need
+    return groups
 
 
 def described(evaluators: Mapping[str, Episodes]) -> list[str]:

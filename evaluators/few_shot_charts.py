@@ -20,19 +20,19 @@ FIRST, SECOND = list(SERIES)[:2]
 BARS = 30
 
 
-def histogram(name: str, values: np.ndarray, mean: float, chance: float | None) -> str:
-    """Number of episodes by their value; chance is None for numbers that are no share."""
+def histogram(
+    name: str, values: np.ndarray, *, share: bool = False, chance: float | None = None
+) -> str:
+    """Number of episodes by their value, and where mean and chance lie; shares are in %."""
     figure, axes = panel()
-    share = chance is not None
     values = values * 100 if share else values
-    mean = mean * 100 if share else mean
     edges = _edges(values, 100.0 if share else float(np.quantile(values, 0.99)))
     counts, _ = np.histogram(np.minimum(values, edges[-1]), edges)
     wide = edges[1] - edges[0]
     axes.bar((edges[:-1] + edges[1:]) / 2, counts, 0.86 * wide, color=FIRST, alpha=0.55)
-    if share:
+    if chance is not None:
         axes.axvline(100 * chance, color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))
-    axes.axvline(mean, color=FIRST, linewidth=2)
+    axes.axvline(values.mean(), color=FIRST, linewidth=2)
     axes.set_xlim(edges[0], edges[-1] + 0.02 * (edges[-1] - edges[0]))  # room for its label
     dress(axes)
     axes.locator_params(axis="y", nbins=4, integer=True)

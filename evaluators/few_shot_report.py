@@ -22,7 +22,8 @@ from evaluators.page import brief, uri, write_page
 from metrics.intervals import Interval
 
 HEADLINES = ("accuracy", "f1", "CIDEr-D", "BLEU-4", "mse")  # the first that is there
-SHARES = ("accuracy", "balanced", "f1")  # shown as percentages
+# Shown as percentages.
+SHARES = ("accuracy", "balanced", "f1", "precision", "recall", "f1 of an episode", "word accuracy")
 EXAMPLES = (("An easy episode", 0.9), ("A typical episode", 0.5), ("A hard episode", 0.1))
 CLASSES = 10  # hardest and easiest that are listed
 ROWS = 6  # support rows of a class that are shown
@@ -125,16 +126,18 @@ def _table(evaluators: Mapping[str, Episodes]) -> dict[str, Any]:
 def _spread(name: str, evaluator: Episodes) -> dict[str, Any]:
     """A histogram, and what it says in words."""
     key = headline(evaluator.intervals())
-    values, share = evaluator.each[key], _guessed(evaluator, key)
+    values, share = evaluator.each[key], key in SHARES
+    guess = chance(evaluator) if _guessed(evaluator, key) else None
     low, high = np.quantile(values, (0.05, 0.95))
     text = (lambda v: f"{100 * v:.0f} %") if share else brief
-    drawing = histogram(name, values, float(values.mean()), chance(evaluator) if share else None)
+    drawing = histogram(name, values, share=share, chance=guess)
     return {
         "name": f"{name} · {evaluator.title}",
         "metric": key,
         "svg": drawing,
         "mean": text(float(values.mean())),
-        "chance": text(chance(evaluator)) if share else "",
+        "share": share,
+        "chance": guess is not None,
         "low": text(float(low)),
         "high": text(float(high)),
     }

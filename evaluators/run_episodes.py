@@ -21,7 +21,7 @@ from evaluators.episodes import Episodes
 from evaluators.few_shot import print_table
 from evaluators.few_shot_report import headline
 from evaluators.run import read_flags
-from metrics.intervals import interval, paired
+from metrics.intervals import Interval, interval, paired
 from training.build import find_class
 from training.guard import read_config
 
@@ -186,7 +186,9 @@ def compare(rows: Evaluated, path: str, others: Sequence[Mapping[str, Any]]) -> 
         if any(key not in others[k] for k in here):
             raise ValueError(f'--against={path} says nothing of "{key}".')
         a, b = ([lines[k][key] for k in here] for lines in (mine, others))
-        found[name] = {key: interval(a), "there": interval(b), "difference": paired(a, b)}
+        # A number of all episodes together (f1) is another than the mean of theirs.
+        shown = next(k for k in (f"{key} of an episode", key) if k in group[0].intervals())
+        found[name] = {shown: interval(a), "there": interval(b), "difference": paired(a, b)}
     sure = [n for n, row in found.items() if row["difference"].excludes_zero]
     print_table(
         found,

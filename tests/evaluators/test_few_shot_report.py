@@ -139,10 +139,10 @@ def test_curves_are_drawn_before_and_after_their_steps(tmp_path):
 
 
 def test_a_histogram_has_a_bar_for_each_value_and_colours_of_the_page():
-    svg = histogram("h", np.array([0.2, 0.4, 0.4, 1.0]), 0.5, 0.2)
+    svg = histogram("h", np.array([0.2, 0.4, 0.4, 1.0]), share=True, chance=0.2)
     assert "var(--series-0)" in svg and "#0" not in svg.replace("#000", "")
     assert svg.count('style="fill: var(--series-0)') == 6  # 0, 20, ... 100 %
-    assert "<svg" in histogram("one", np.zeros(5), 0.0, None)
+    assert "<svg" in histogram("one", np.zeros(5))
 
 
 def test_the_table_keeps_every_digit_and_names_columns_once():
@@ -153,5 +153,10 @@ def test_the_table_keeps_every_digit_and_names_columns_once():
     said = file.getvalue()
     for part in ("0.2500 ± 0.0100", "0.7500 ± 0.0000", "a note of [brackets]", "–", "balanced"):
         assert part in said
+    many = {f"number {k}": Interval(k, 0.5, 9) for k in range(7)}
+    few_shot.print_table({"dev": many}, console=Console(width=80, file=file))
+    said = file.getvalue()
+    assert said.count("0.5000 ") == 7 + 1 and all(name in said for name in many)
+    assert said.count("┏") == 2 + 3 and max(map(len, said.splitlines()[-9:])) <= 80
     assert few_shot_report.said("accuracy", row["accuracy"]) == ("50.0", "± 1.0 %")
     assert few_shot_report.said("loss", Interval(0.4567, 0.0123, 9)) == ("0.457", "± 0.012")

@@ -9,6 +9,7 @@ import pytest
 
 from data.tagging_episodes import TaggingEpisodes
 from evaluators.few_shot import headline, print_table
+from evaluators.run_episodes import together
 from evaluators.tagged_episodes import TaggedEpisodes
 
 TYPES = ("a", "b", "c", "d")
@@ -103,3 +104,17 @@ def test_a_batch_over_devices_gives_the_same(data):
     alone = TaggedEpisodes(change, data, **kw, batch_size=4).run({})
     mesh = make_mesh(data=2, fsdp=1, tensor=1, devices=jax.devices()[:2])
     assert TaggedEpisodes(change, data, **kw, batch_size=4, mesh=mesh).run({}) == alone
+
+
+def test_several_runs_together_are_all_their_spans(data):
+    half = say(lambda tag, i: jnp.where((tag == 1) & (i % 2 == 1), 0, tag))
+    kw = dict(split="dev", ways=2, shots=1, queries=2, batch_size=3)
+    runs = [TaggedEpisodes(half, data, episodes=n, seed=n, **kw) for n in (3, 6)]
+    for one in runs:
+        one.run({})
+    a, b = (one.total() for one in runs)
+    found = together(runs)
+    right, said, true = (x + y for x, y in zip(a, b, strict=True))
+    assert found["f1"].mean == pytest.approx(2 * right / (said + true)) and found["f1"].n == 9
+    prints = [line["rows"] for one in runs for line in one.lines()]
+    assert len(set(prints)) == 9
