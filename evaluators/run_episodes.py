@@ -21,7 +21,7 @@ from evaluators.episodes import Episodes
 from evaluators.few_shot import print_table
 from evaluators.few_shot_report import headline
 from evaluators.run import read_flags
-from metrics.intervals import Interval, interval, paired
+from metrics.intervals import interval, paired
 from training.build import find_class
 from training.guard import read_config
 

@@ -9,7 +9,6 @@ import pytest
 
 from data.tagging_episodes import TaggingEpisodes
 from evaluators.few_shot import headline, print_table
-from evaluators.run_episodes import together
 from evaluators.tagged_episodes import TaggedEpisodes
 
 TYPES = ("a", "b", "c", "d")
@@ -113,7 +112,7 @@ def test_several_runs_together_are_all_their_spans(data):
     for one in runs:
         one.run({})
     a, b = (one.total() for one in runs)
-    found = together(runs)
+    found = TaggedEpisodes.pooled(runs)
     right, said, true = (x + y for x, y in zip(a, b, strict=True))
     assert found["f1"].mean == pytest.approx(2 * right / (said + true)) and found["f1"].n == 9
     prints = [line["rows"] for one in runs for line in one.lines()]
