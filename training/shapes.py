@@ -1,0 +1,66 @@
+"""Stand-ins for data of the shapes that a config asks for: to build and compile without a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def shapes_of(section: Any, vocab_size: int = 0) -> CaptionShapes | EpisodeShapes:
+    """For config.data. vocab_size: 0 = the limit in the config."""
+    return (CaptionShapes if section.type == "captions" else EpisodeShapes)(section, vocab_size)
+
+
+class CaptionShapes:
+    """Stands in for `data.captions`."""
+
+    def __init__(self, section: Any, vocab_size: int):
+        self.tokenizer = range(vocab_size or section.get("vocab_size", 8000))
+        self.facts = {"vocab_size": len(self.tokenizer)}
+        self._section = section
+
+    def batch(self) -> dict[str, np.ndarray]:
+        """A host batch of zeros."""
+        c = self._section
+        rows, size = c.batch_size, c.image_size
+        return {
+            "image": np.zeros((rows, size, size, 3), np.uint8),
+            "tokens": np.zeros((rows, c.captions_per_image, c.max_len + 2), np.int32),
+            "index": np.zeros(rows, np.int32),
+        }
+
+
+class EpisodeShapes:
+    """Stands in for data of episodes: texts, tagged sentences, images or points of a curve."""
+
+    def __init__(self, section: Any, vocab_size: int):
+        self._section, self._ways = section, _highest(section.get("ways", 1))
+        self.tokenizer = range(vocab_size or section.get("vocab_size", 30_522))
+        self.facts: dict[str, Any] = {"ways": self._ways}
+        if "max_len" in section:
+            self.facts["vocab_size"] = len(self.tokenizer)
+
+    def batch(self) -> dict[str, Any]:
+        """A host batch of zeros, of the largest episodes."""
+        c = self._section
+        shots = _highest(c.get("shots", 10))
+        each = {"support": self._ways * shots, "query": self._ways * c.get("queries", 10)}
+        batch: dict[str, Any] = {side: self._rows(c.batch_size, n) for side, n in each.items()}
+        batch["present"] = np.ones((c.batch_size, self._ways), bool)
+        return batch | {"index": np.zeros(c.batch_size, np.int32)}
+
+    def _rows(self, episodes: int, n: int) -> dict[str, np.ndarray]:
+        c, label = self._section, {"label": np.zeros((episodes, n), np.int32)}
+        if c.type == "sinusoids":
+            points = np.zeros((episodes, n, 1), np.float32)
+            return label | {"x": points, "y": points}
+        if "max_len" not in c:
+            size = (c.image_size, c.image_size, c.get("channels", 1))
+            return label | {"image": np.zeros((episodes, n, *size), np.uint8)}
+        tokens = np.zeros((episodes, n, c.max_len), np.int32)
+        return label | {"tokens": tokens, **({"tag": tokens} if "tag" in c.type else {})}
+
+
+def _highest(value: int | tuple[int, int]) -> int:
+    return value if isinstance(value, int) else value[-1]
