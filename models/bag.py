@@ -106,7 +106,7 @@ class Bag(nnx.Module):
     def _vectors(self, tokens: jax.Array) -> jax.Array:
         """tokens [B, T] -> [B, T, W]."""
         if self.words is not None:
-            return self.words[...].astype(self.dtype)[tokens]
+            return self.words[...][tokens].astype(self.dtype)
         draw = jax.vmap(jax.vmap(lambda t: signs(self.seed, t, self.words_width)))
         return draw(tokens).astype(self.dtype) * self.words_width**-0.5
 
