@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -110,6 +112,8 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
     adapters = model_section.pop("lora", None)
     made = sections.maker("models", model_section)
     facts = accepted(made, data.facts)
+    if "ways" in facts and "ways" in sections.parameters(made.func):
+        c.model.ways = facts["ways"]  # saved with the run: other data may have other classes
     model = functional(lambda rngs: made(**facts, rngs=rngs))
     if adapters:
         model = sections.call(lora.LoRA, adapters, where="config.model.lora", base=model)
@@ -198,20 +202,25 @@ def restore(
     data: Any = None,
     from_images: bool = False,
     splits: tuple[str, ...] = (),
+    evals: bool = True,
 ) -> tuple[Build, dict, int]:
     """(build, variables, step) of a trained run; overrides: {"data.path": "DIR"} on its config.
 
     data: instead of the run's own. from_images: without the cache of its encoder's features.
     splits: those that will be read, () = all: the features of others are not computed.
+    evals: False leaves the run's own evaluators out, whose splits other data may not have.
     """
     c = ConfigDict(read_config(workdir))  # before setup: a mistyped folder is not made
     workdir = setup(workdir)
-    if "tokenizer" in c.data:
-        c.data.tokenizer = str(workdir / "vocabulary.json")
-    for key, value in (overrides or {}).items():
-        sections.override(c, key, value)
+    vocabulary = workdir / "vocabulary.json"
+    takes = sections.parameters(sections.find_class("data", c.data.type, "config.data"))
+    if "tokenizer" in takes and vocabulary.exists():  # other data would give another one
+        c.data.tokenizer = str(vocabulary)
+    _override(c, overrides)
     if from_images and "cached_views" in c.data:
         c.data.cached_views = 0
+    if not evals:
+        c.evals = {}
     b = build(c, weights=False, data=data)
     kept = {k: v for k, v in c.checkpoint.items() if k != "every"}
     keeper = Checkpointer(workdir, read_only=True, **kept)
@@ -219,6 +228,40 @@ def restore(
     variables = b.task.variables(state)
     b.task.attach(b.data, variables, splits)
     return b, variables, step
+
+
+def _override(c: ConfigDict, overrides: Mapping[str, str] | None) -> None:
+    """Sets {"data.path": "DIR"}, also what the config leaves to the constructor's default."""
+    for key, value in (overrides or {}).items():
+        section, _, name = key.partition(".")
+        if section == "data" and name not in c.data:
+            known = sections.parameters(sections.find_class("data", c.data.type, "config.data"))
+            if name in known:
+                c.data[name] = known[name].default
+        sections.override(c, key, value)
+
+
+def read_experiment(file: str) -> ConfigDict:
+    """The values of `configs/NAME.py` or `configs/NAME.py:smoke`. Raises ValueError for others."""
+    path, _, argument = file.partition(":")
+    spec = importlib.util.spec_from_file_location("experiment_config", path)
+    if spec is None or not pathlib.Path(path).is_file():
+        raise ValueError(f"--config={file}: there is no such file; name one like configs/NAME.py.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument).copy_and_resolve_references().unlock()
+
+
+def untrained(
+    c: ConfigDict, *, overrides: Mapping[str, str] | None = None, data: Any = None
+) -> tuple[Build, dict, int]:
+    """As `restore`, of an experiment before its first step: baselines that need no training."""
+    _override(c, overrides)
+    c.evals = {}
+    b = build(c, data=data)
+    variables = b.task.variables(b.init())
+    b.task.attach(b.data, variables)
+    return b, variables, 0
 
 
 def restore_ensemble(

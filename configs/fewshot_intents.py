@@ -22,13 +22,15 @@ def get_config(arg: str = ""):
         shots=1,
         queries=5,
         batch_size=8,
-        tokenizer="words",
-        max_len=32,
+        tokenizer="ngrams",  # of words and of pieces of words, hashed: no text has unknown ones
+        vocab_size=2**15,  # buckets
+        max_len=320,  # n-grams of a text
+        lengths=(96, 160),
         limit=0,  # rows of a class, 0 = all
     )
     c.model = dict(
         type="learner",
-        encoder=dict(type="bag", width=256, vectors="learned", weighting="learned"),
+        encoder=dict(type="bag", vectors="onehot", weighting="learned"),
     )
     c.task = dict(type="ridge", penalty=0.3, scale=4.0, bias=0.0)
     c.optim.update(lr=1e-3, warmup=50, weight_decay=0.0)

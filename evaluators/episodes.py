@@ -17,6 +17,7 @@ from data.episode_plan import Drawn, Shape
 from metrics.intervals import Interval, interval
 
 EMBED_BATCH = 256
+WIDEST = 4096  # embeddings that are wider (word counts) are sooner made again than kept
 
 
 class Episodes:
@@ -31,7 +32,7 @@ class Episodes:
     seed        of the episodes; batch_size: how many are scored at once
     options     of the method, e.g. dict(inner_steps=10)
     mesh        devices that share the batch
-    After `run`, `each` and `drawn` hold what it found.
+    After `run`, `each` and `drawn` hold what it found; `names` are those of the classes.
     """
 
     summary, wants = "few_shot", "episodes"
@@ -62,6 +63,7 @@ class Episodes:
         if episodes < 1:
             raise ValueError(f"evals.*.episodes={episodes} must be at least 1")
         self.plan = data.plan(split, self.shape, seed)  # says at once if the split is too small
+        self.names = getattr(self.plan, "names", ())  # of classes, where there are some
         self.put, self.gathered = jax.device_put, lambda tree: tree
         if mesh is not None:
             from training.sharding import gathered, put_batch
@@ -80,12 +82,12 @@ class Episodes:
         """Scores the episodes; returns {name: mean} and {name ±: half a 95 % interval}."""
         variables = self.gathered(variables)
         self.drawn = [self.plan.draw(i) for i in range(self.episodes)]
-        columns = None if self._embed is None else self._embeddings(variables)
+        columns = self._embeddings(variables)
         found: dict[str, np.ndarray] = {}
         for indices in self._batches():
             batch = self.data.gather([self.drawn[i] for i in indices], columns=columns)
             out = jax.device_get(self._predict(variables, self.put(batch)))
-            for name, values in out.items():
+            for name, values in self.kept(batch, out).items():
                 _store(found, name, indices, np.asarray(values), self.episodes)
         self.each = found
         self._check()
@@ -98,6 +100,10 @@ class Episodes:
             values |= {name: at.mean, f"{name} ±": at.half}
         return values
 
+    def kept(self, batch: dict[str, Any], out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What is kept of a batch and of what was predicted of it: {name: [E, ...]}."""
+        return out
+
     def _batches(self) -> Iterator[list[int]]:
         """Episodes of one padded size together; the last of each is filled up with repeats."""
         sizes = [self.plan.size(i) for i in range(self.episodes)]
@@ -109,7 +115,12 @@ class Episodes:
 
     def intervals(self) -> dict[str, Interval]:
         """Of every number that an episode has."""
-        return {name: interval(x) for name, x in self.each.items() if x.ndim == 1}
+        return self.pooled([self])
+
+    @staticmethod
+    def pooled(of: Sequence[Episodes]) -> dict[str, Interval]:
+        """`intervals` of the episodes of several evaluators together."""
+        return {name: interval(x) for name, x in joined(of).items()}
 
     def _check(self) -> None:
         for name, values in self.each.items():
@@ -121,13 +132,17 @@ class Episodes:
                     "inner steps" + (f" ({self.warning})" if self.warning else "")
                 )
 
-    def _embeddings(self, variables: Any) -> dict[str, np.ndarray]:
-        """{"embedding": [rows of the data, D]}, filled for the rows that are drawn."""
+    def _embeddings(self, variables: Any) -> dict[str, np.ndarray] | None:
+        """{"embedding": [rows of the data, D]}, filled for the rows that are drawn; or None."""
+        if self._embed is None:
+            return None
         needed = [np.concatenate([d.support, d.query]) for d in self.drawn]
         rows = np.unique(np.concatenate(needed))
         rows = rows[rows >= 0]
         out = None
         for some, columns in self.data.row_batches(rows, EMBED_BATCH):
+            if out is None and jax.eval_shape(self._embed, variables, columns).shape[1] > WIDEST:
+                return None
             z = np.asarray(jax.device_get(self._embed(variables, self.put(columns))))
             if out is None:
                 out = np.zeros((len(self.data.rows), z.shape[1]), np.float32)
@@ -136,46 +151,78 @@ class Episodes:
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """One record for each episode: its number, what it is made of, and its scores."""
-        names = getattr(self.plan, "names", ())
         for i, drawn in enumerate(self.drawn):
-            scores = {k: float(v[i]) for k, v in self.each.items() if v.ndim == 1}
+            # By way of text: .72 in float32 is written as 0.72.
+            scores = {k: float(str(v[i])) for k, v in self.each.items() if v.ndim == 1}
             yield {
                 "index": i,
-                "rows": hashlib.sha256(drawn.content).hexdigest()[:12],
-                "classes": [names[c] for c in drawn.classes],
+                "rows": hashlib.sha256(self.data.content(drawn)).hexdigest()[:12],
+                "classes": [self.names[c] for c in drawn.classes],
                 **scores,
             }
 
+    def answers(self) -> Iterator[tuple[Drawn, np.ndarray]]:
+        """Each episode with what was said of its queries, where that is one class each."""
+        said = self.each.get("prediction")
+        if said is not None and said.ndim == 2:
+            for drawn, row in zip(self.drawn, said, strict=True):
+                yield drawn, row[: len(drawn.query_label)]
+
+    def by_class(self) -> dict[str, tuple[float, int]]:
+        """class -> (share of its queries that was right, how many they were)."""
+        right, total = np.zeros((2, len(self.names)), np.int64)
+        for drawn, said in self.answers():
+            truth = drawn.query_label
+            known = (truth >= 0) & (truth < len(drawn.classes))
+            of = np.array(drawn.classes)[truth[known]]
+            np.add.at(total, of, 1)
+            np.add.at(right, of, said[known] == truth[known])
+        asked = np.flatnonzero(total)
+        return {self.names[c]: (float(right[c] / total[c]), int(total[c])) for c in asked}
+
     def confusions(self, most: int = 12) -> list[tuple[str, str, int, float]]:
         """(class, taken for, how often, share of its queries), the most frequent first."""
-        if "prediction" not in self.each:
-            return []
         counts: dict[tuple[int, int], int] = {}
-        total: dict[int, int] = {}
-        for drawn, predicted in zip(self.drawn, self.each["prediction"], strict=True):
-            for truth, said in zip(
-                drawn.query_label, predicted[: len(drawn.query_label)], strict=True
-            ):
-                if 0 <= truth < len(drawn.classes):
-                    of = drawn.classes[truth]
-                    total[of] = total.get(of, 0) + 1
-                    if 0 <= said < len(drawn.classes) and said != truth:
-                        pair = of, drawn.classes[said]
-                        counts[pair] = counts.get(pair, 0) + 1
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
-        names = self.plan.names
-        return [(names[a], names[b], n, n / total[a]) for (a, b), n in ranked]
+        for drawn, predicted in self.answers():
+            for truth, said in zip(drawn.query_label, predicted, strict=True):
+                if 0 <= truth < len(drawn.classes) and 0 <= said < len(drawn.classes):
+                    pair = drawn.classes[truth], drawn.classes[said]
+                    counts[pair] = counts.get(pair, 0) + (said != truth)
+        wrong = sorted((p for p in counts if counts[p]), key=lambda p: (-counts[p], p))[:most]
+        asked, found = self.by_class(), []
+        for pair in wrong:
+            of, taken = (self.names[c] for c in pair)
+            found.append((of, taken, counts[pair], counts[pair] / asked[of][1]))
+        return found
+
+    @property
+    def title(self) -> str:
+        """`5-way 1-shot`."""
+        ways, shots = map(_said, self.shape[:2])
+        return f"{ways}-way {shots}-shot" if self.names else f"{shots} points"
+
+    @property
+    def setting(self) -> str:
+        """`5 queries a class, 600 episodes of test, seed 0`."""
+        each, other = " a class" if self.names else "", self.shape.none_of_the_above
+        extra = ", imbalanced" if self.shape.imbalanced else ""
+        extra += f", {other:.0%} none of the above" if other else ""
+        queries, where = f"{self.shape.queries} queries{each}{extra}", f"episodes of {self.split}"
+        return f"{queries}, {self.episodes} {where}, seed {self.seed}"
 
     def describe(self) -> str:
-        """`5-way 1-shot, 600 episodes of test`."""
-        ways, shots, queries, imbalanced, other = self.shape
-        said = lambda x: str(x) if isinstance(x, int) else f"{x[0]}–{x[1]}"  # noqa: E731
-        extra = ", imbalanced" if imbalanced else ""
-        extra += f", {other:.0%} none of the above" if other else ""
-        return (
-            f"{said(ways)}-way {said(shots)}-shot, {queries} queries a class{extra}, "
-            f"{self.episodes} episodes of {self.split}, seed {self.seed}"
-        )
+        """`5-way 1-shot, 5 queries a class, 600 episodes of test, seed 0`."""
+        return f"{self.title}, {self.setting}"
+
+
+def joined(of: Sequence[Episodes]) -> dict[str, np.ndarray]:
+    """Every number that an episode has, of all episodes of some evaluators."""
+    names = [name for name, x in of[0].each.items() if x.ndim == 1]
+    return {name: np.concatenate([e.each[name] for e in of]) for name in names}
+
+
+def _said(number: int | tuple[int, int]) -> str:
+    return str(number) if isinstance(number, int) else f"{number[0]}–{number[-1]}"
 
 
 def _store(

@@ -5,17 +5,13 @@ Curves, the score table with its baselines, and what the model said, saw and mis
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import datetime
 import io
 import math
-import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image
 
@@ -24,6 +20,7 @@ from evaluators.baselines import GRAMMAR, HUMAN, NEIGHBOUR, RANDOM
 from evaluators.captions import COUNTED, Captions, Example
 from evaluators.maps import grids, heat, png, save_sheets
 from evaluators.mistakes import KINDS, mistakes, tally
+from evaluators.page import uri, write_page
 from evaluators.relevance import explained
 from evaluators.samples import goodness
 from metrics.slices import OBJECT, Slice, slices
@@ -35,10 +32,6 @@ THUMBNAIL = 320  # pixels of the longer side; larger only costs megabytes
 OF_SLICES = ("BLEU-4", "ROUGE-L", "METEOR", COUNTED)
 
 
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
 def photo(image: np.ndarray) -> str:
     """uint8 [H, W, 3] -> data URI of a JPEG thumbnail."""
     picture = Image.fromarray(image)
@@ -46,14 +39,14 @@ def photo(image: np.ndarray) -> str:
         picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=84, optimize=True)
-    return _uri(buffer.getvalue(), "jpeg")
+    return uri(buffer.getvalue(), "jpeg")
 
 
 def _card(example: Example, maps: bool) -> dict[str, Any]:
     """What the template shows of an example; `maps` adds a heat map for each word."""
     height, width = example.image.shape[:2]
     shown = grids(example) if maps else []
-    words = [{"text": word, "heat": _uri(png(heat(looked)), "png")} for word, looked in shown]
+    words = [{"text": word, "heat": uri(png(heat(looked)), "png")} for word, looked in shown]
     return {
         "photo": photo(example.image),
         "ratio": round(width / height, 4),
@@ -74,11 +67,6 @@ def number(value: float | None) -> str:
     if value >= 20 and float(value).is_integer():
         return f"{value:,.0f}"
     return "<0.001" if 0 < value < 0.001 else f"{value:.3f}"
-
-
-def brief(value: float) -> str:
-    """Three digits of whatever a curve shows: 2.54, 0.000301, 12,300."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def is_baseline(name: str) -> bool:
@@ -174,27 +162,6 @@ def slice_table(parts: Sequence[Slice]) -> dict[str, Any]:
     return {"columns": columns, "tables": [table for table in (lengths, words) if table]}
 
 
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["brief"] = brief
-    return environment.get_template("report.html.j2")
-
-
-def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts with a place of their own on the page, short ones, and those of several lines."""
-    facts = {key: str(value) for key, value in facts.items()}
-    own = {key: facts.pop(key, "") for key in ("subtitle", "machine", "signature", "date")}
-    own["machine"] = own["machine"] or facts.get("devices", "")
-    own["date"] = own["date"] or datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
-    short = {key: value for key, value in facts.items() if "\n" not in value}
-    return {"own": own, "short": short, "long": {k: v for k, v in facts.items() if k not in short}}
-
-
 def write_report(
     path: str | pathlib.Path,
     *,
@@ -210,16 +177,17 @@ def write_report(
 ) -> pathlib.Path:
     """Writes one HTML file that needs nothing else; returns its path.
 
-    facts     name -> text; `subtitle`, `date`, `machine`, `signature` have their own places, the
-              others are listed, those of several lines folded (`start-up` open)
+    facts     as write_page places them
     history   rows {"step": n, "loss": x, "dev/CIDEr-D": y, ...} in any order, gaps allowed
     scores    rows of the table, the model's first, baselines under their names of baselines.py
     examples  shown with a heat map for each word; best, worst  shown small
     parts     scores by slice, all images first; habits  share of the captions by kind of mistake
     """
-    page = _template().render(
+    return write_page(
+        path,
+        "report.html.j2",
         title=title,
-        **_facts(facts),
+        facts=facts,
         tiles=headlines(scores),
         curves=curves.draw(history),
         table=score_table(scores),
@@ -233,13 +201,6 @@ def write_report(
         counted=COUNTED,
         human=any(name.endswith(HUMAN) for name, _ in scores),
     )
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Written aside and renamed: a reader never meets half a page.
-    aside = path.with_name(f"{path.name}.partial")
-    aside.write_text(page, encoding="utf-8")
-    os.replace(aside, path)
-    return path
 
 
 def report_of(

@@ -1,6 +1,8 @@
 """Captions a split with a trained run: COCO-format results, and scores where there are references.
 
 python -m evaluators.run --workdir=runs/f8k --split=dev --beam=3 --out=results.json
+
+Few-shot runs are scored by evaluators/run_episodes.py; `--workdir=RUN --help` lists their flags.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import jax
 from data import search_options
 from evaluators.captions import Captions
 from evaluators.summary import print_scores, score_rows
+from training.build import find_class
 
 OVERRIDE = "--config."
 
@@ -44,21 +47,29 @@ def shared_flags(prog: str, description: str) -> argparse.ArgumentParser:
 
 
 def read_flags(
-    parser: argparse.ArgumentParser, arguments: Sequence[str]
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str],
+    **others: argparse.ArgumentParser,
 ) -> tuple[argparse.Namespace, dict[str, str]]:
-    """Flags, and the values of `--config.data.path=DIR` as {"data.path": "DIR"}."""
+    """Flags, and the values of `--config.data.path=DIR` as {"data.path": "DIR"}.
+
+    others: kind of run -> its parser, to say of which kind a flag is that does not apply here.
+    """
     known, rest = parser.parse_known_args(arguments)
     overrides = {}
     for text in rest:
         key, equals, value = text.partition("=")
+        for kind, other in others.items():
+            if f"{key} " in other.format_help():
+                parser.error(f"{key} is for {kind.replace('_', '-')} runs, which this one is not")
         if not key.startswith(OVERRIDE) or not equals:
             parser.error(f"unknown argument {text}; config values are given as --config.KEY=VALUE")
         overrides[key.removeprefix(OVERRIDE)] = value
     return known, overrides
 
 
-def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    """This command's flags and overrides."""
+def parser() -> argparse.ArgumentParser:
+    """This command's flags, of captioning runs."""
     parser = shared_flags("python -m evaluators.run", __doc__)
     parser.add_argument("--out", help="results file: [{image_id, caption}], as COCO's")
     parser.add_argument(
@@ -71,7 +82,14 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
         action="store_true",
         help="add the nearest-neighbour row: encodes all training images",
     )
-    return read_flags(parser, arguments)
+    return parser
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The flags and overrides of captioning runs."""
+    from evaluators import run_episodes
+
+    return read_flags(parser(), arguments, few_shot=run_episodes.parser())
 
 
 def restored(flags: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any, Any, int]:
@@ -149,11 +167,36 @@ def run(flags: argparse.Namespace, overrides: dict[str, str]) -> Captions:
     return evaluator
 
 
+def is_few_shot(arguments: Sequence[str]) -> bool:
+    """Whether --workdir or --config is about episodes. Raises ValueError for a wrong --config."""
+    seek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    seek.add_argument("--workdir", default="")
+    seek.add_argument("--config", default="")
+    known, _ = seek.parse_known_args(arguments)
+    if known.config:
+        import experiment
+
+        evals = experiment.read_experiment(known.config).evals.to_dict()
+    else:
+        saved = pathlib.Path(known.workdir.split(",")[0]) / "config.json"
+        evals = json.loads(saved.read_text("utf-8")).get("evals", {}) if saved.is_file() else {}
+    kinds = (find_class("evaluators", e["type"], "config.evals") for e in evals.values())
+    few = any(kind.summary == "few_shot" for kind in kinds)
+    if known.config and not few:
+        raise ValueError(f"--config={known.config} has no episodes to score; give a --workdir.")
+    return few
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 with one sentence on stderr."""
-    flags, overrides = parse(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        run(flags, overrides)
+        if is_few_shot(arguments):
+            from evaluators import run_episodes
+
+            run_episodes.run(*run_episodes.parse(arguments))
+        else:
+            run(*parse(arguments))
     except (ValueError, OSError) as error:
         print(f"evaluators.run: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,6 @@
 """How sure a mean over episodes is, and how sure the difference of two runs on the same ones is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,3 +37,23 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Interval:
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} values cannot be paired; run the same episodes")
     return interval(np.asarray(a, np.float64) - np.asarray(b, np.float64))
+
+
+def bootstrap(
+    counts: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Of a number that is no mean: counts [n, C] of episodes -> statistic of their sum [C].
+
+    half is that of the middle 95 % of its values over resamples of the episodes (Efron 1979).
+    """
+    counts = np.asarray(counts, np.float64)
+    n = len(counts)
+    if not n:
+        raise ValueError("no values: an interval needs one episode at least")
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    low, high = np.quantile(statistic(drawn @ counts), (0.025, 0.975))
+    return Interval(float(statistic(counts.sum(0))), float(high - low) / 2, n)

@@ -19,7 +19,7 @@ from models.functional import scan_layers, stack
 from models.layers import Encoded, dropout, subkey, uniform
 
 SHARDING = (
-    (r"encoder/words$", ("tensor", "fsdp")),  # [V, D]
+    (r"encoder/(words|positions|types)$", (None, ("fsdp", "tensor"))),  # [V|P|2, D]
     (r"encoder/blocks/.*/(query|key|value|up)/kernel", (None, "fsdp", "tensor")),  # [L, D, D|F]
     (r"encoder/blocks/.*/(out|down)/kernel", (None, "tensor", "fsdp")),  # [L, D|F, D]
 )
@@ -57,7 +57,7 @@ class Bert(nnx.Module):
             raise ValueError(f"encoder.width {width} is not divisible by encoder.heads {heads}")
         table = lambda rows: nnx.Param(uniform(0.035)(rngs.params(), (rows, width)))  # noqa: E731
         self.words, self.positions, self.types = table(vocab_size), table(positions), table(types)
-        self.norm = nnx.LayerNorm(width, epsilon=eps, dtype=dtype, rngs=rngs)
+        self.embed_norm = nnx.LayerNorm(width, epsilon=eps, dtype=dtype, rngs=rngs)
         make = partial(PostNormBlock, width, mlp_width, heads, eps=eps, gelu=gelu, dtype=dtype)
         self.blocks = stack(lambda rngs: make(rngs=rngs), depth, rngs)
         self.width, self.depth, self.pool, self.unit = width, depth, pool, unit
@@ -71,7 +71,7 @@ class Bert(nnx.Module):
         Raises ValueError where T is more than the positions that were learned.
         """
         seen = tokens != PAD
-        x = dropout(self.norm(self._embed(tokens)), self.dropout, subkey(key, 0))
+        x = dropout(self.embed_norm(self._embed(tokens)), self.dropout, subkey(key, 0))
         x = self._run(x, seen[:, None, None, :], subkey(key, 1))
         grid = jnp.where(seen[..., None], x, 0)
         return Encoded(grid, self._pool(grid, seen))

@@ -47,7 +47,7 @@ def conv(
         return (_by_shift if _single(x) else _by_shift.fun)(x, kernel, stride, pads)
     if lowering == "im2col":
         views = windows(x, kernel.shape[:2], stride, pads)
-        return jnp.concatenate(views, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+        return rows_times(jnp.concatenate(views, axis=-1), kernel.reshape(-1, kernel.shape[-1]))
     raise ValueError(
         f"unknown convolution lowering {lowering!r}: auto, conv, rows, dot, shift, im2col"
     )

@@ -70,6 +70,13 @@ class Learner(nnx.Module):
         self._needs("linear")
         return self.head(self.embed(inputs, train_stats, key))
 
+    def word_logits(
+        self, inputs: jax.Array, train_stats: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
+        """tokens [B, T] -> logits of each [B, T, N]. Raises ValueError without a linear head."""
+        self._needs("linear")
+        return self.head(self.states(inputs, train_stats, key))
+
     def relate(self, query: jax.Array, centres: jax.Array) -> jax.Array:
         """query [Q, D], centres [N, D] -> how alike the network finds them [Q, N]."""
         self._needs("relation")

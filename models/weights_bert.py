@@ -99,7 +99,7 @@ def _place(name: str, array: np.ndarray) -> Placed:
     if module in TABLES:
         return {TABLES[module]: array}
     if module == "embeddings.LayerNorm":
-        return torch_leaf("norm", leaf, array)
+        return torch_leaf("embed_norm", leaf, array)
     row = re.match(r"encoder\.layer\.(\d+)\.(.+)", module)
     ours = BLOCK.get(row[2]) if row else None
     return torch_leaf(ours and f"blocks@{row[1]}/{ours}", leaf, array)

@@ -2,8 +2,8 @@
 
     model.encoder.type="bag"  model.encoder.weights="pypi:wordllama"
 
-Ids are those of the tokenizer that comes with the vectors; its id 0 is padding here. Where words
-have weights (`weighting` "idf"), these are not in the file: weights_skip=("^weight$",).
+Ids are those of the tokenizer that comes with the vectors; its id 0 is padding here. The weights of
+words and the layers of `mlp` are not in the file: weights_skip=("^weight$", "^layers/").
 """
 
 from __future__ import annotations
@@ -25,6 +25,6 @@ def recognise(arrays: Arrays, path: Path) -> Layout | None:
         says=f"static word vectors of {NAMES[name]}",
         kind="bag",
         arguments=dict(width=table.shape[1], vectors="learned"),
-        settings=dict(vocab_size=len(table), weighting="one", pool="mean"),
+        settings=dict(vocab_size=len(table), weighting="one", pool="mean", mlp=()),
         place=lambda name, array: {"words": array},
     )

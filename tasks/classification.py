@@ -118,6 +118,10 @@ class Classification(Task):
         logits = without_absent(logits.astype(jnp.float32), rows.get("present"))
         return (logits, stats) if keep else logits
 
+    def embedded(self, variables: Tree, rows: Batch) -> tuple[jax.Array, jax.Array]:
+        """rows -> (what the head reads [B, D], label [B])."""
+        return self.model.apply(variables, inputs_of(rows), method="embed"), rows["label"]
+
     def scores(self, variables: Tree, rows: Batch) -> dict[str, jax.Array]:
         """What an evaluator is told of labelled rows: see `outcome`."""
         return outcome(self.logits(variables, rows), rows["label"])

@@ -1,6 +1,6 @@
 """What all few-shot tasks share: a batch of episodes is a batch, and every episode stands alone.
 
-Subclasses give `episode_loss` and `episode_scores` of one episode; here they are mapped over the
+Subclasses give `episode_loss` and `episode_logits` of one episode; here they are mapped over the
 batch. Its rows are sharded like any other's; `step.accum_steps` maps it in chunks.
 """
 
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from models.functional import Model
 from tasks.base import Aux, Batch, Task, Tree
+from tasks.classification import outcome
 
 Scores = dict[str, jax.Array]
 
@@ -45,9 +46,17 @@ class Episodic(Task):
         """Summed loss of the queries of one episode, and its Aux."""
         raise TypeError(f"{type(self).__name__} does not define episode_loss")
 
+    def episode_logits(self, variables: Tree, episode: Batch, **options: Any) -> jax.Array:
+        """What is said of the queries of one episode: logits [Q, N], or values [Q, O].
+
+        With none_of_the_above there are N + 1, the last of them of no class.
+        """
+        raise TypeError(f"{type(self).__name__} does not define episode_logits")
+
     def episode_scores(self, variables: Tree, episode: Batch, **options: Any) -> Scores:
         """What an evaluator is told of one episode: {name: number or array}."""
-        raise TypeError(f"{type(self).__name__} does not define episode_scores")
+        logits = self.episode_logits(variables, episode, **options)
+        return outcome(logits, episode["query"]["label"])
 
     def loss(self, params: Tree, state: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """Batch of E episodes -> summed loss. Statistics are the mean over its episodes."""
@@ -70,4 +79,4 @@ class Episodic(Task):
         return jax.vmap(one)(dict(batch))
 
     def predictors(self) -> dict[str, Callable]:
-        return {"episodes": self.scores}
+        return {"episodes": self.scores, "classify": self.episode_logits}

@@ -15,8 +15,8 @@ import optax
 
 from models.functional import Model
 from tasks.base import Aux, Batch, Tree, merge, partition
-from tasks.classification import Classification, cross_entropy, inputs_of, outcome, without_absent
-from tasks.episodic import Episodic, Scores
+from tasks.classification import Classification, cross_entropy, inputs_of, without_absent
+from tasks.episodic import Episodic
 
 HEAD = ("head/",)
 
@@ -50,10 +50,10 @@ class FineTuning(Episodic):
         """Joint training: batch of labelled rows -> summed cross-entropy over all classes."""
         return self.base.loss(params, state, batch, key)
 
-    def episode_scores(
+    def episode_logits(
         self, variables: Tree, episode: Batch, *,
         steps: int = 0, lr: float = 0.0, weight_decay: float | None = None,
-    ) -> Scores:  # fmt: skip
+    ) -> jax.Array:  # fmt: skip
         """options: other than in the config."""
         decay = self.weight_decay if weight_decay is None else weight_decay
         support, query = episode["support"], episode["query"]
@@ -81,7 +81,7 @@ class FineTuning(Episodic):
 
         carry = fast, tx.init(fast)
         (fast, _), _ = jax.lax.scan(step, carry, length=steps or self.steps)
-        return outcome(logits(fast, query), query["label"])
+        return logits(fast, query)
 
     def predictors(self) -> dict[str, Callable]:
         """With a linear probe every row is embedded once."""

@@ -24,7 +24,7 @@ from tasks.batch_norm import (
     statistics,
     with_stats,
 )
-from tasks.classification import Classification, inputs_of
+from tasks.classification import Classification
 from tasks.episodic import Episodic, Scores, as_state, side
 from tasks.inner_loop import descend
 from tasks.prototypes import prototypes
@@ -139,8 +139,7 @@ class MAML(Episodic):
             head = {"kernel": mean(kernel), "bias": mean(bias)}
         else:
             variables = {"params": merge(params, state.frozen), "stats": state.stats}
-            z = self.inner.model.apply(variables, inputs_of(support), method="embed")
-            c = prototypes(z, support["label"], bias.shape[0])
+            c = prototypes(*self.inner.embedded(variables, support), bias.shape[0])
             head = {"kernel": 2 * c.T, "bias": -(c**2).sum(-1)}
         return {**params, "head": {**params["head"], **head}}
 
@@ -240,20 +239,34 @@ class MAML(Episodic):
         return jnp.full(k, left).at[-1].set(1.0 - left * (k - 1))
 
     def adapt_to(
-        self, variables: Tree, support: Batch, *, inner_steps: int = 0, inner_lr: float = 0.0
+        self, variables: Tree, support: Batch, *, inner_steps: int = -1, inner_lr: float = 0.0
     ) -> Tree:
-        """Variables after the inner loop on a support set, for as many steps at that rate."""
-        how = dict(steps=inner_steps or self.inner_steps, inner_lr=inner_lr or self.inner_lr)
+        """Variables after the inner loop on a support set, by default as long as in training."""
+        steps = self.inner_steps if inner_steps < 0 else inner_steps
+        how = dict(steps=steps, inner_lr=inner_lr or self.inner_lr)
         params, state = variables["params"], as_state(variables)
         # The first-order form: no outer derivative is taken, so nothing of one is prepared.
         found, _ = self._adapted(params, state, support, None, first_order=True, **how)
         stats = self._for_queries(found, state, support, how["steps"]).stats
         return {**variables, "params": found, "stats": stats}
 
-    def episode_scores(self, variables: Tree, episode: Batch, **options: Any) -> Scores:
+    def episode_logits(self, variables: Tree, episode: Batch, **options: Any) -> jax.Array:
         """options: inner_steps and inner_lr other than in training."""
         adapted = self.adapt_to(variables, side(episode, "support"), **options)
+        return self.base.logits(adapted, side(episode, "query"))
+
+    def episode_scores(self, variables: Tree, episode: Batch, **options: Any) -> Scores:
+        """As the base task judges its rows."""
+        adapted = self.adapt_to(variables, side(episode, "support"), **options)
         return self.base.scores(adapted, side(episode, "query"))
+
+    def by_steps(self, variables: Tree, episode: Batch, steps: tuple[int, ...]) -> jax.Array:
+        """What is said of the queries after each of these numbers of steps: [len(steps), Q, O]."""
+        said = [self.episode_logits(variables, episode, inner_steps=k) for k in steps]
+        return jnp.stack(said)
+
+    def predictors(self) -> dict[str, Callable]:
+        return {**super().predictors(), "by_steps": self.by_steps}
 
     def caution(self, **options: Any) -> str:
         """What a person should know of evaluating with these options, "" if nothing."""

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from models.functional import Model
 from tasks.base import Aux, Batch, Tree, merge
 from tasks.batch_norm import check_policy, check_stored
-from tasks.classification import cross_entropy, inputs_of, outcome, without_absent
-from tasks.episodic import Episodic, Scores
+from tasks.classification import cross_entropy, inputs_of, without_absent
+from tasks.episodic import Episodic
 
 Scalars = dict[str, jax.Array]
 
@@ -88,8 +88,8 @@ class MetricLearner(Episodic):
 
     def _logits(
         self, variables: Tree, episode: Batch, key: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array, Tree | None]:
-        """(logits [Q, N or N + 1], label [Q], new statistics) of an episode's queries."""
+    ) -> tuple[jax.Array, Tree | None]:
+        """([Q, N or N + 1] of an episode's queries, new statistics or None)."""
         variables, scalars = _apart(variables)
         *z, stats = self._both(variables, episode, key)
         z, query = (x.astype(jnp.float32) for x in z)
@@ -99,14 +99,15 @@ class MetricLearner(Episodic):
         if self.none_of_the_above:
             rest = jnp.broadcast_to(scalars["threshold"], (logits.shape[0], 1))
             logits = jnp.concatenate([logits, rest], axis=1)
-        return logits, episode["query"]["label"], stats
+        return logits, stats
 
     def episode_loss(
         self, params: Tree, state: Any, episode: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
         """Cross-entropy of the queries."""
         variables = {"params": merge(params, state.frozen), "stats": state.stats}
-        logits, label, stats = self._logits(variables, episode, key)
+        logits, stats = self._logits(variables, episode, key)
+        label = episode["query"]["label"]
         real = label >= 0
         count = real.sum().astype(jnp.float32)
         right = ((logits.argmax(1) == label) & real).sum()
@@ -118,15 +119,16 @@ class MetricLearner(Episodic):
         """logits [Q, N], label [Q] -> loss [Q], 0 where the label is -1: cross-entropy."""
         return cross_entropy(logits, label)
 
-    def episode_scores(self, variables: Tree, episode: Batch) -> Scores:
-        return outcome(*self._logits(variables, episode, None)[:2])
+    def episode_logits(self, variables: Tree, episode: Batch) -> jax.Array:
+        """[Q, N], or [Q, N + 1] with none_of_the_above. The queries need no label."""
+        return self._logits(variables, episode, None)[0]
 
     def predictors(self) -> dict[str, Callable]:
         # Else an embedding depends on its episode, or is a large grid.
         if self.batch_norm not in ("", "running") or self.reads != "embed":
-            return {"episodes": self.scores}
+            return super().predictors()
         embed = lambda variables, rows: self.embed(_apart(variables)[0], rows)  # noqa: E731
-        return {"episodes": self.scores, "embed": embed}
+        return {**super().predictors(), "embed": embed}
 
 
 def _apart(variables: Tree) -> tuple[Tree, Scalars]:

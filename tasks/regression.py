@@ -29,8 +29,12 @@ class Regression(Task):
         return wrong.sum(), Aux(count, {"mse": (wrong.sum(), count)})
 
     def _errors(self, variables: Tree, rows: Batch, key: jax.Array | None = None) -> jax.Array:
-        found = self.model.apply(variables, rows["x"], key=key)
+        found = self.logits(variables, rows, key)
         return jnp.where(rows["label"] >= 0, ((found - rows["y"]) ** 2).mean(-1), 0.0)
+
+    def logits(self, variables: Tree, rows: Batch, key: jax.Array | None = None) -> jax.Array:
+        """rows -> y [B, O], what a classifier's logits are to it."""
+        return self.model.apply(variables, rows["x"], key=key)
 
     def scores(self, variables: Tree, rows: Batch) -> dict[str, jax.Array]:
         """What an evaluator is told of rows."""

@@ -30,7 +30,10 @@ MAY = {
     ),
 }
 # Command lines: they rebuild a run, so they stand at the door beside train.py.
-ENTRY_POINTS = {"evaluators/run.py", "evaluators/look.py", "training/compile.py"}
+ENTRY_POINTS = {
+    "evaluators/run.py", "evaluators/run_episodes.py", "evaluators/look.py", "serving/classify.py",
+    "training/compile.py",
+}  # fmt: skip
 NOWHERE = {"tensorflow", "torch", "clu", "pycocoevalcap"}
 
 

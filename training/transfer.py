@@ -22,7 +22,7 @@ Unfreeze = Sequence[tuple[str, int]]
 
 # `encoder/blocks/3/..` is numbered, `decoder/blocks/..` without a number is stacked along axis 0.
 BLOCKS = re.compile(r"(?P<stack>(?P<tower>(?:.*?/)??)[^/]*(?:blocks|layers))/(?:(?P<index>\d+)/)?")
-BOTTOM = re.compile(r"(^|/)(stem|patch|embed|position|cls|class_token|registers)")
+BOTTOM = re.compile(r"(^|/)(stem|patch|embed|position|words$|types$|cls|class_token|registers)")
 
 
 def scale_by_path(factors: Factors) -> optax.GradientTransformation:

@@ -12,6 +12,7 @@ from PIL import Image
 from evaluators import curves, maps, report
 from evaluators.baselines import HUMAN, NEIGHBOUR, RANDOM
 from evaluators.captions import Captions, Example
+from evaluators.page import brief
 from metrics.slices import OBJECT, TRUTH, Slice
 
 SCORES = [
@@ -146,7 +147,7 @@ def test_best_is_bold_among_models_of_its_split_only():
 def test_numbers_are_short():
     said = [report.number(v) for v in (0.48234, 0, 2e-9, 1234.0, 10.0, None, float("nan"))]
     assert said == ["0.482", "0.000", "<0.001", "1,234", "10.000", "–", "–"]
-    assert [report.brief(v) for v in (2.5442, 3.01e-4, 12345, 0)] == [
+    assert [brief(v) for v in (2.5442, 3.01e-4, 12345, 0)] == [
         "2.54",
         "0.000301",
         "12,345",

@@ -1,6 +1,7 @@
 """BERT against its equations in float64; padding, dropout, finite gradients, bad arguments."""
 
 import math
+import re
 from functools import partial
 
 import jax
@@ -8,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.bert import Bert
+from models.bert import SHARDING, Bert
 from models.functional import flatten, functional
 from tests.models.pictures import KEY, attributes, count
 from tests.models.tiny import filled, jit
+from training.transfer import depth_factors
 
 TINY = dict(vocab_size=20, width=8, depth=2, heads=2, mlp_width=12, positions=7, eps=1e-12)
 TOKENS = np.array([[3, 9, 19, 4, 0], [5, 2, 0, 0, 0], [7, 7, 1, 8, 6]], np.int32)
@@ -35,7 +37,7 @@ def encode(params, tokens, *, heads, eps=1e-12, pool="mean", unit=True):
     params = params | {"words": params["words"][tokens]}  # a table of 30,522 rows is large
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     x = params["words"] + params["positions"][: len(tokens)] + params["types"][0]
-    x = norm(x, params["norm"], eps)
+    x = norm(x, params["embed_norm"], eps)
     for i in range(len(params["blocks"]["attn_norm"]["bias"])):
         block = jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"])
         q, k, v = (
@@ -102,10 +104,26 @@ def test_gradients_are_finite_even_of_a_text_of_padding_alone():
     np.testing.assert_array_equal(pooled[1], 0)
     gradient = flatten(gradient)
     assert all(np.isfinite(g).all() for g in gradient.values())
-    for name in ("words", "positions", "types", "norm/scale", "blocks/attn/query/kernel"):
+    for name in ("words", "positions", "types", "embed_norm/scale", "blocks/attn/query/kernel"):
         assert np.abs(gradient[name]).max() > 0, name
     read = np.abs(gradient["words"]).max(axis=1) > 0
     assert set(np.flatnonzero(read)) == {3, 9, 19, 4}
+
+
+def test_rules_of_sharding_and_layer_wise_rates_fit_the_parameters():
+    params = jax.eval_shape(made()[0].init, KEY)["params"]
+    used = set()
+    for path, leaf in flatten({"encoder": params}).items():
+        if rule := next((rule for rule in SHARDING if re.search(rule[0], path)), None):
+            assert len(rule[1]) == len(leaf.shape), path
+            used.add(rule)
+    assert used == {*SHARDING}
+    factors = depth_factors({"encoder": params, "scale": jnp.ones(())}, 0.5)
+    below = {path for path, factor in factors.items() if np.all(factor == 0.125)}
+    tables = {f"encoder/{name}" for name in ("words", "positions", "types")}
+    assert below == tables | {"encoder/embed_norm/scale", "encoder/embed_norm/bias"}
+    np.testing.assert_array_equal(factors["encoder/blocks/mlp/up/bias"].ravel(), [0.25, 0.5])
+    assert factors["scale"] == 1
 
 
 def test_the_defaults_are_those_of_minilm():

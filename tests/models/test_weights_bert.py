@@ -49,7 +49,7 @@ def hugging_face(variables):
         leaf = "bias" if leaf == "bias" else "weight"
         if path in tables:
             out[f"embeddings.{tables[path]}_embeddings.weight"] = value
-        elif module == "norm":
+        elif module == "embed_norm":
             out[f"embeddings.LayerNorm.{leaf}"] = value
         else:
             for i, row in enumerate(value):
@@ -99,8 +99,8 @@ def test_the_oldest_files_call_scale_and_bias_gamma_and_beta(named, variables):
     old = {k.replace("weight", "gamma").replace("bias", "beta"): v for k, v in norms.items()}
     head = {"cls.predictions.bias": np.zeros(20)}
     loaded = pretrained.load(named(**dict.fromkeys(norms), **old, **head), SMALL)
-    bias = loaded.variables["params"]["norm"]["bias"]
-    np.testing.assert_array_equal(bias, variables["params"]["norm"]["bias"])
+    bias = loaded.variables["params"]["embed_norm"]["bias"]
+    np.testing.assert_array_equal(bias, variables["params"]["embed_norm"]["bias"])
 
 
 def test_missing_and_unknown_tensors_are_listed(named):
@@ -109,7 +109,7 @@ def test_missing_and_unknown_tensors_are_listed(named):
         pretrained.load(named(**gone, **{"encoder.layer.0.extra.weight": np.ones((2, 3))}), SMALL)
     for words in (
         "read as a Hugging Face BERT, does not fit; no tensor for: ",
-        "norm/scale [8]",
+        "embed_norm/scale [8]",
         "blocks/mlp/down/bias@1",
         "no place for: encoder.layer.0.extra.weight [2, 3]",
     ):

@@ -20,6 +20,9 @@ def test_runs_to_its_end(path, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert not list(tmp_path.iterdir())  # it leaves nothing behind
+    if path.stem == "03_few_shot":
+        for said in ("find_phone", "20 episodes: ", "difference ", "workshop", "squared error"):
+            assert said in done.stdout
     if path.stem == "02_captioning":
         for said in ("greedy", "beam", "sampling", "with “large”", "self-CIDEr", "p = "):
             assert said in done.stdout
