@@ -163,6 +163,7 @@ def evaluator(task: Any, section: Any, *, where: str, **run: Any) -> Any:
         )
     run |= dict(predict=predictors[cls.wants], embed=predictors.get("embed"))
     run |= dict(caution=getattr(task, "caution", None))
+    run |= dict(batch_norm=getattr(task, "batch_norm", ""))
     taken = {k: v for k, v in run.items() if k in sections.parameters(cls)}
     return sections.construct("evaluators", section, where=where, **taken)
 

@@ -31,6 +31,7 @@ class Episodes:
     ways, shots, queries, imbalanced, none_of_the_above: of data/episode_plan.py Shape
     seed        of the episodes; batch_size: how many are scored at once
     options     of the method, e.g. dict(inner_steps=10)
+    batch_norm  the task's policy, told with the result
     mesh        devices that share the batch
     After `run`, `each` and `drawn` hold what it found; `names` are those of the classes.
     """
@@ -55,8 +56,10 @@ class Episodes:
         seed: int = 0,
         batch_size: int = 20,
         options: dict | None = None,
+        batch_norm: str = "",
         mesh: Any = None,
     ):
+        self.batch_norm = batch_norm
         self.data, self.split, self.every, self.seed = data, split, every, seed
         self.shape = Shape(ways, shots, queries, imbalanced, none_of_the_above)
         self.episodes, self.batch_size, self.options = episodes, batch_size, dict(options or {})
@@ -158,6 +161,7 @@ class Episodes:
                 "index": i,
                 "rows": hashlib.sha256(self.data.content(drawn)).hexdigest()[:12],
                 "classes": [self.names[c] for c in drawn.classes],
+                **({"batch_norm": self.batch_norm} if self.batch_norm else {}),
                 **scores,
             }
 
@@ -208,7 +212,12 @@ class Episodes:
         extra = ", imbalanced" if self.shape.imbalanced else ""
         extra += f", {other:.0%} none of the above" if other else ""
         queries, where = f"{self.shape.queries} queries{each}{extra}", f"episodes of {self.split}"
-        return f"{queries}, {self.episodes} {where}, seed {self.seed}"
+        return f"{queries}, {self.episodes} {where}, seed {self.seed}{self.policy}"
+
+    @property
+    def policy(self) -> str:
+        """`, batch norm: support`, or nothing where there is none."""
+        return f", batch norm: {self.batch_norm}" if self.batch_norm else ""
 
     def describe(self) -> str:
         """`5-way 1-shot, 5 queries a class, 600 episodes of test, seed 0`."""

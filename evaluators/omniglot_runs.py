@@ -15,8 +15,8 @@ from evaluators.episodes import Episodes
 class OmniglotRuns(Episodes):
     """path: of all_runs.zip or its folder, "" = where the background set lies.
 
-    every: 0, so that the runs are seen only when training is over. The drawings are prepared as the
-    data's own. Other arguments: Episodes.
+    every: 0, so that the runs are seen only when training is over. Drawings are prepared as the
+    data's own. options: of Episodes, but for what the runs themselves decide.
     """
 
     def __init__(
@@ -25,20 +25,13 @@ class OmniglotRuns(Episodes):
         data: Any,
         *,
         path: str = "",
+        split: str = "runs",
         every: int = 0,
-        embed: Callable | None = None,
-        caution: Callable[..., str] | None = None,
-        batch_size: int = 20,
-        options: dict | None = None,
-        mesh: Any = None,
+        **options: Any,
     ):
-        margin = data.options.get("margin", 0.0)
-        runs = Runs(path or data.path, margin=margin, **data.image)
-        ways = runs.runs[0].ways
-        super().__init__(
-            predict, runs, embed=embed, caution=caution, split="runs", every=every, ways=ways,
-            episodes=len(runs.runs), queries=1, batch_size=batch_size, options=options, mesh=mesh,
-        )  # fmt: skip
+        runs = Runs(path or data.path, margin=data.options.get("margin", 0.0), **data.image)
+        fixed = dict(ways=runs.runs[0].ways, shots=1, queries=1, episodes=len(runs.runs), seed=0)
+        super().__init__(predict, runs, split=split, every=every, **(options | fixed))
 
     @property
     def episodes(self) -> int:
@@ -55,5 +48,7 @@ class OmniglotRuns(Episodes):
         self.each["error %"] = 100 * (1 - self.each["accuracy"])
         return self.values()
 
-    def describe(self) -> str:
-        return f"{self.shape.ways}-way 1-shot, the {self.episodes} official runs"
+    @property
+    def setting(self) -> str:
+        """`the 20 official runs`."""
+        return f"the {self.episodes} official runs" + self.policy

@@ -1,0 +1,44 @@
+"""Characters from one drawing each: Omniglot's 20-run one-shot test, by learned local matching.
+
+    python train.py --config=configs/fewshot_omniglot.py --config.data.path=DIR --workdir=runs/omni
+    python -m evaluators.run --workdir=runs/omni --split=runs
+
+DIR holds the publisher's images_background*.zip and all_runs.zip.
+"""
+
+from configs.common import few_shot, finish
+
+
+def get_config(arg: str = ""):
+    c = few_shot()
+    c.total_steps = 2_000
+    c.data = dict(
+        type="episodes",
+        source="omniglot",
+        path="",
+        options=dict(
+            rotations=4,
+            mirrored=True,
+            dev=(),
+            margin=1.25,  # the square around the ink: size and place of a character say nothing
+        ),
+        class_counts=(242, 0, 0),  # all; to tune: () and options.dev=("Balinese", "Latin", ...)
+        within_groups=True,  # the test tells characters of one alphabet apart
+        ways=20,
+        shots=1,
+        queries=1,
+        batch_size=3,
+        image_size=32,
+        augment=dict(
+            rotate=10, shear=0.2, scale=0.15, shift=0.05, elastic=0.02, blur=0.8, contrast=0.4
+        ),
+    )
+    c.model = dict(
+        type="learner",
+        encoder=dict(type="conv_map", widths=(48, 48, 48, 48), width=32, norm="running"),
+    )
+    c.task = dict(type="local_matching", reach=2, stride=2, scale=10.0, batch_norm="running")
+    c.optim.update(lr=3e-3, warmup=50, weight_decay=1e-3)
+    c.evals = dict(runs=dict(type="omniglot_runs", split="runs", every=0, path=""))
+    c.checkpoint = dict(every=500, keep=1, best="")
+    return finish(c, arg)
