@@ -33,7 +33,7 @@ def get_config(arg: str = ""):
         options=dict(scheme="bio"),  # io
     )
     c.model = dict(type="learner", encoder=dict(type="bilstm", weights=""))
-    c.task = dict(type="structshot")
+    c.task = dict(type="structshot", scale=10.0, temperature=0.1)
     c.optim.update(lr=1e-3, warmup=50, weight_decay=0.0)
     dev = dict(type="tagged_episodes", split="dev", every=500, episodes=200, ways=2, batch_size=10)
     test = dev | dict(split="test", every=0)

@@ -36,7 +36,7 @@ def get_config(arg: str = ""):
         lengths=(16, 24),
     )
     c.model = dict(type="learner", encoder=dict(type="bilstm", weights=""))
-    c.task = dict(type="structshot")
+    c.task = dict(type="structshot", scale=10.0, temperature=1.0)
     c.optim.update(lr=1e-3, warmup=50, weight_decay=0.0)
     dev = dict(type="tagged_episodes", split="dev", every=500, episodes=200, ways=5, batch_size=10)
     test = dev | dict(split="test", every=0)

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ FILES = {"train": "labels.train.txt", "dev": "labels.valid.txt", "test": "labels
 class Row(NamedTuple):
     """One labelled item: a text, an image, or a tagged sentence; `origin` is "file:line"."""
 
-    value: str | Callable[[], bytes]
+    value: str | Callable[[], bytes | np.ndarray]
     label: str
     origin: str = ""
 
@@ -33,12 +33,14 @@ class ClassTable:
 
     classes   split -> its classes, where the source itself knows; else see `split_classes`
     groups    class -> the group it belongs to (an alphabet, a domain), where there are such
+    copies    class -> the class it is a changed copy of (turned round), in whose split it stays
     skipped   one sentence per record that was left out
     """
 
     rows: list[Row]
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
 
 
@@ -49,7 +51,22 @@ def ordered(labels: Iterable[str]) -> list[str]:
 
 
 def split_classes(
-    rows: Sequence[Row],
+    rows: Sequence[Row], table: ClassTable, path: str, **chosen: Any
+) -> dict[str, tuple[str, ...]]:
+    """Split -> classes; copies of a class are in its split. chosen: see `_split`."""
+    copies: dict[str, list[str]] = {}
+    for copy, original in table.copies.items():
+        copies.setdefault(original, []).append(copy)
+    labels = ordered(table.copies.get(row.label, row.label) for row in rows)
+    there = {row.label for row in rows}
+    return {
+        split: tuple(x for c in found for x in (c, *copies.get(c, ())) if x in there)
+        for split, found in _split(labels, table.classes, path, **chosen).items()
+    }
+
+
+def _split(
+    labels: Sequence[str],
     own: Mapping[str, tuple[str, ...]],
     path: str,
     *,
@@ -66,7 +83,6 @@ def split_classes(
 
     Raises: ValueError where a class of the data is in no split file, or counts do not fit.
     """
-    labels = ordered(row.label for row in rows)
     if named:
         return _from_files(labels, Path(path), named)
     if not counts and own:

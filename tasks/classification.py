@@ -93,7 +93,7 @@ class Classification(Task):
         """batch: inputs [B, ...], label [B], maybe present [N] -> summed loss."""
         variables = {"params": merge(params, state.frozen), "stats": state.stats}
         logits, stats = self.logits(variables, batch, key), None
-        if self.train_stats:
+        if self.train_stats and key is not None:
             logits, stats = logits
         label = batch["label"]
         real = label >= 0

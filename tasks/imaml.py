@@ -30,6 +30,8 @@ class iMAML(MAML):
     damping      added to λ in the solver only: it biases the gradient, so it is 0 unless asked for
     """
 
+    policies = ("", "transductive")
+
     def __init__(
         self,
         *,

@@ -6,11 +6,11 @@ Each class against the rest; in the dual, so that a step is one system of as man
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from models.functional import Model
 from tasks.base import Tree
 from tasks.metric_learner import MetricLearner
 from tasks.prototypes import one_hot
@@ -44,14 +44,12 @@ class Logistic(MetricLearner):
     def __init__(
         self,
         *,
-        model: Model,
-        frozen: tuple[str, ...] = (),
-        none_of_the_above: bool = False,
         penalty: float = 1.0,
         scale: float = 1.0,
         newton_steps: int = 5,
+        **options: Any,
     ):
-        super().__init__(model=model, frozen=frozen, none_of_the_above=none_of_the_above)
+        super().__init__(**options)
         if penalty <= 0 or scale <= 0:
             raise ValueError(
                 f"config.task.penalty={penalty} and scale={scale} must be larger than 0."

@@ -14,6 +14,16 @@ import jax.numpy as jnp
 
 from models.functional import Model, flatten
 from tasks.base import Aux, Batch, Task, Tree, merge, partition
+from tasks.batch_norm import (
+    POLICIES,
+    OwnStatistics,
+    at_step,
+    check_policy,
+    check_stored,
+    each_step,
+    statistics,
+    with_stats,
+)
 from tasks.classification import Classification
 from tasks.episodic import Episodic, Scores, as_state, side
 from tasks.inner_loop import descend
@@ -40,8 +50,12 @@ class MAML(Episodic):
     start        of the head at each episode: as "learned", "zero", one "shared" mean vector for
                  all classes (Ye & Chao 2022), or from class "prototypes" (Proto-MAML, Triantafillou
                  2020: w_c = 2 z_c, b_c = −‖z_c‖²)
+    batch_norm   what statistics are taken from, see tasks/batch_norm.py: "support" is the support
+                 set at the adapted parameters, "per_step" the averages of MAML++
     remat, derivative  see `descend`
     """
+
+    policies = tuple(POLICIES)
 
     def __init__(
         self,
@@ -58,12 +72,19 @@ class MAML(Episodic):
         per_step: bool = False,
         multi_step: int = 0,
         start: str = "learned",
+        batch_norm: str = "",
         remat: bool = True,
         derivative: str = "reverse",
     ):
         super().__init__(model=model, frozen=frozen)
         _check(order, learn_lr, start, inner_steps, second_order_from)
-        self.base = base(model=model)
+        self.batch_norm = check_policy(batch_norm, self.policies)
+        if batch_norm == "per_step" and derivative != "reverse":
+            raise ValueError('task.batch_norm="per_step" needs task.derivative="reverse".')
+        own, averaged = OwnStatistics(model), batch_norm in ("running", "per_step")
+        outer = own if batch_norm == "transductive" else model
+        self.base = base(model=outer, **(dict(train_stats=True) if averaged else {}))
+        self.inner = base(model=own) if batch_norm == "support" else self.base
         self.inner_lr, self.inner_steps, self.order = inner_lr, inner_steps, order
         self.second_order_from, self.adapt = second_order_from, tuple(adapt)
         self.learn_lr, self.per_step, self.multi_step = learn_lr, per_step, multi_step
@@ -72,6 +93,9 @@ class MAML(Episodic):
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         params, stats = super().init(key)
+        check_stored(self.batch_norm, stats)
+        if self.batch_norm == "per_step":
+            stats = each_step(stats, self.inner_steps)
         if self.learn_lr == "no":
             return params, stats
         lead = (self.inner_steps,) if self.per_step else (1,)
@@ -115,7 +139,7 @@ class MAML(Episodic):
             head = {"kernel": mean(kernel), "bias": mean(bias)}
         else:
             variables = {"params": merge(params, state.frozen), "stats": state.stats}
-            c = prototypes(*self.base.embedded(variables, support), bias.shape[0])
+            c = prototypes(*self.inner.embedded(variables, support), bias.shape[0])
             head = {"kernel": 2 * c.T, "bias": -(c**2).sum(-1)}
         return {**params, "head": {**params["head"], **head}}
 
@@ -126,12 +150,12 @@ class MAML(Episodic):
         """The inner loop -> (all parameters after it, what `after` gave)."""
         params = dict(params)
         rates = params.pop(RATES, None)
-        fast, slow = self._parts(self._first(params, state, support))
+        fast, slow = self._parts(self._first(params, self._at(state, 0), support))
 
         def loss(fast: Tree, k: jax.Array) -> jax.Array:
             own = None if key is None else jax.random.fold_in(key, k)
             rows = self._rows(support, key, k)
-            total, aux = self.base.loss(merge(slow, fast), state, rows, own)
+            total, aux = self.inner.loss(merge(slow, fast), self._at(state, k), rows, own)
             return total / jnp.maximum(aux.count, 1)
 
         watch = None if after is None else lambda fast, k: after(merge(slow, fast), k)
@@ -147,23 +171,58 @@ class MAML(Episodic):
         """The rows of inner step k: all of them."""
         return rows
 
+    def _at(self, state: Any, k: jax.Array | int) -> Any:
+        """The state that a loss reads after k inner steps."""
+        if self.batch_norm != "per_step":
+            return state
+        return with_stats(state, at_step(state.stats, k))
+
+    def _for_queries(self, params: Tree, state: Any, support: Batch, k: jax.Array | int) -> Any:
+        """The state that the queries' loss reads at parameters adapted by k steps."""
+        if self.batch_norm == "support":
+            return with_stats(state, statistics(self.model, params, state, support))
+        return self._at(state, k)
+
+    def _averages(self, params: Tree, state: Any, support: Batch, k: jax.Array | int) -> Tree:
+        """The averages of after k steps, with the support set at these parameters."""
+        found = statistics(self.model, params, self._at(state, k), support)
+        return jax.lax.stop_gradient(found)
+
+    def _all_averages(self, params: Tree, state: Any, support: Batch, later: Tree) -> Tree:
+        """Those of before the first step in front of the `later` ones: leaves [K + 1, ...]."""
+        params = {k: v for k, v in params.items() if k != RATES}
+        params = self._first(params, self._at(state, 0), support)
+        first = self._averages(params, state, support, 0)
+        return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, later)
+
     def episode_loss(
         self, params: Tree, state: Any, episode: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
         """The queries' loss after adaptation (MAML++ while multi_step lasts: after each step)."""
         support, query = side(episode, "support"), side(episode, "query")
         inner, outer = jax.random.split(key)
-        last = lambda params: self.base.loss(params, state, query, outer)  # noqa: E731
+
+        def judge(params: Tree, k: jax.Array | int) -> tuple[jax.Array, Aux]:
+            seen = self._for_queries(params, state, support, k)
+            return self.base.loss(params, seen, query, outer)
+
+        apart = self.batch_norm == "per_step"
+
+        def watch(params: Tree, k: jax.Array) -> tuple[Any, Any]:
+            judged = judge(params, k + 1) if self.multi_step else None
+            return judged, self._averages(params, state, support, k + 1) if apart else None
 
         def run(first_order: bool) -> tuple[jax.Array, Aux]:
             how = dict(steps=self.inner_steps, inner_lr=self.inner_lr, first_order=first_order)
-            if not self.multi_step:
-                adapted, _ = self._adapted(params, state, support, inner, **how)
-                return last(adapted)
-            watch = lambda params, k: last(params)  # noqa: E731
-            _, (losses, aux) = self._adapted(params, state, support, inner, after=watch, **how)
-            weights = self._importance(state.step)
-            return losses @ weights, jax.tree.map(lambda x: x[-1], aux)
+            how["after"] = watch if self.multi_step or apart else None
+            adapted, watched = self._adapted(params, state, support, inner, **how)
+            judged, later = watched or (None, None)
+            loss, aux = judged or judge(adapted, self.inner_steps)
+            if judged:
+                loss, aux = loss @ self._importance(state.step), jax.tree.map(lambda x: x[-1], aux)
+            if apart:
+                aux = aux._replace(stats=self._all_averages(params, state, support, later))
+            return loss, aux
 
         if self.order == 1:
             return run(True)
@@ -188,7 +247,8 @@ class MAML(Episodic):
         params, state = variables["params"], as_state(variables)
         # The first-order form: no outer derivative is taken, so nothing of one is prepared.
         found, _ = self._adapted(params, state, support, None, first_order=True, **how)
-        return {**variables, "params": found}
+        stats = self._for_queries(found, state, support, how["steps"]).stats
+        return {**variables, "params": found, "stats": stats}
 
     def episode_logits(self, variables: Tree, episode: Batch, **options: Any) -> jax.Array:
         """options: inner_steps and inner_lr other than in training."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from models.functional import Model
 from tasks.base import Tree
 from tasks.metric_learner import MetricLearner
 from tasks.prototypes import cosine, one_hot
@@ -20,12 +21,10 @@ class Matching(MetricLearner):
     def __init__(
         self,
         *,
-        model: Model,
-        frozen: tuple[str, ...] = (),
-        none_of_the_above: bool = False,
         scale: float = 10.0,
+        **options: Any,
     ):
-        super().__init__(model=model, frozen=frozen, none_of_the_above=none_of_the_above)
+        super().__init__(**options)
         self.scale = scale
 
     def class_logits(

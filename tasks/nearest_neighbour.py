@@ -25,7 +25,7 @@ class NearestNeighbour(WordLearner):
         model: Model,
         frozen: tuple[str, ...] = (),
         normalize: bool = True,
-        scale: float = 1.0,
+        scale: float = 10.0,
     ):
         super().__init__(model=model, frozen=frozen)
         if scale <= 0:

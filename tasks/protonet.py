@@ -5,10 +5,11 @@ Snell et al. 2017; cosine distance with a trained scale as in Chen et al. 2020 (
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from models.functional import Model
 from tasks.base import Tree
 from tasks.metric_learner import MetricLearner
 from tasks.prototypes import cosine, negative_squared_distance, prototypes
@@ -23,14 +24,12 @@ class ProtoNet(MetricLearner):
     def __init__(
         self,
         *,
-        model: Model,
-        frozen: tuple[str, ...] = (),
-        none_of_the_above: bool = False,
         distance: str = "euclidean",
         scale: float = 1.0,
         learn_scale: bool = False,
+        **options: Any,
     ):
-        super().__init__(model=model, frozen=frozen, none_of_the_above=none_of_the_above)
+        super().__init__(**options)
         if distance not in DISTANCES:
             raise ValueError(f'config.task.distance="{distance}" is unknown: use {DISTANCES}.')
         self.distance, self.scale = distance, scale

@@ -22,6 +22,8 @@ class Reptile(MAML):
     inner_batch: rows of each inner step, taken in turn from a random order (algorithm 2); 0: all.
     """
 
+    policies = ("", "transductive")
+
     def __init__(self, *, inner_batch: int = 0, **options: Any):
         super().__init__(**options)
         if self.learn_lr != "no" or self.multi_step or self.second_order_from:

@@ -7,11 +7,11 @@ the two numbers that turn regression scores into logits; the gradient goes throu
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from models.functional import Model
 from tasks.base import Tree
 from tasks.metric_learner import MetricLearner
 from tasks.prototypes import one_hot
@@ -37,14 +37,12 @@ class Ridge(MetricLearner):
     def __init__(
         self,
         *,
-        model: Model,
-        frozen: tuple[str, ...] = (),
-        none_of_the_above: bool = False,
         penalty: float = 0.1,
         scale: float = 1.0,
         bias: float = 1.0,
+        **options: Any,
     ):
-        super().__init__(model=model, frozen=frozen, none_of_the_above=none_of_the_above)
+        super().__init__(**options)
         if penalty <= 0 or scale <= 0:
             raise ValueError(
                 f"config.task.penalty={penalty} and scale={scale} must be larger than 0."

@@ -23,7 +23,6 @@ def tag_outcome(logits: jax.Array, tag: jax.Array) -> dict[str, jax.Array]:
     """
     found = outcome(logits.reshape(-1, logits.shape[-1]), tag.reshape(-1))
     return {
-        "word accuracy": found["accuracy"],
         "loss": found["loss"],
         "prediction": found["prediction"].reshape(tag.shape),
     }

@@ -90,6 +90,14 @@ def test_embeddings_take_the_place_of_tokens(data):
     assert "tokens" not in batch["query"]
 
 
+def test_content_names_types_and_sentences(data):
+    drawn = data.plan("dev", Shape(2, 1, 1), 0).draw(0)
+    said = data.content(drawn).decode().split("\0")
+    assert set(said[:2]) == {"t3", "t4"}
+    assert said[3] == " ".join(data.rows[drawn.support[0]].words)
+    assert said[-1] == " ".join(data.rows[drawn.query[drawn.query >= 0][-1]].words)
+
+
 def test_facts_and_description(data):
     assert data.facts["ways"] == 3 and data.facts["vocab_size"] == len(data.tokenizer)
     assert data.facts["documents"] == data.sizes["train"]

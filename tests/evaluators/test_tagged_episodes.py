@@ -9,7 +9,6 @@ import pytest
 
 from data.tagging_episodes import TaggingEpisodes
 from evaluators.few_shot import headline, print_table
-from evaluators.run_episodes import together
 from evaluators.tagged_episodes import TaggedEpisodes
 
 TYPES = ("a", "b", "c", "d")
@@ -71,7 +70,11 @@ def test_pooled_is_not_the_mean(data):
     found = evaluator.intervals()
     assert headline(found) == "f1" and not evaluator.confusions()
     assert set(lines[0]["classes"]) <= {"a", "b"}
-    print_table({evaluator.describe(): found})
+    print_table({evaluator.title: found})
+    # Of two evaluators together, spans are pooled again: every episode twice.
+    both = TaggedEpisodes.pooled([evaluator, evaluator])
+    assert both["f1"].mean == found["f1"].mean and both["f1"].n == 20
+    assert both["f1"].half == pytest.approx(found["f1"].half / 2**0.5, rel=0.1)
     assert "2-way 1~2-shot, 2~4 queried spans a type, 10 episodes" in evaluator.describe()
 
 
@@ -109,7 +112,7 @@ def test_several_runs_together_are_all_their_spans(data):
     for one in runs:
         one.run({})
     a, b = (one.total() for one in runs)
-    found = together(runs)
+    found = TaggedEpisodes.pooled(runs)
     right, said, true = (x + y for x, y in zip(a, b, strict=True))
     assert found["f1"].mean == pytest.approx(2 * right / (said + true)) and found["f1"].n == 9
     prints = [line["rows"] for one in runs for line in one.lines()]

@@ -76,8 +76,6 @@ def test_structshot_decodes_what_nearest_neighbours_emit():
     for i, (emission, tag) in enumerate(zip(emissions, batch["query"]["tag"], strict=True)):
         paths = [best_path(e, t >= 0, start, step) for e, t in zip(emission, tag, strict=True)]
         assert found["prediction"][i].tolist() == np.array(paths).tolist()
-        right = (np.array(paths) == tag)[tag >= 0].mean()
-        assert found["word accuracy"][i] == pytest.approx(right)
     # Without transitions to speak of it is the nearest neighbour.
     plain = np.where(batch["query"]["tag"] >= 0, logits.argmax(-1), -1)
     flat = jax.jit(lambda v, b: task.scores(v, b, temperature=0.0))(variables, batch)

@@ -47,8 +47,6 @@ def test_prototypes_of_words():
         np.testing.assert_allclose(found[real], expected[real], atol=1e-5)
         said = np.where(real, np.nan_to_num(expected).argmax(-1), -1)
         assert (told["prediction"] == said).all()
-        right = (said == episode["query"]["tag"])[real].mean()
-        assert told["word accuracy"] == pytest.approx(right)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
