@@ -42,9 +42,11 @@ def histogram(
 def _edges(values: np.ndarray, most: float) -> np.ndarray:
     """Of one bar for each value where there are few, else of BARS equal ones."""
     found = np.unique(values.round(4))
-    step = np.diff(found).min(initial=most)
-    if most / step <= 2 * BARS:
-        return np.arange(-0.5, most / step + 1) * step
+    gaps = np.diff([0.0, *found])
+    step = gaps[gaps > 0].min(initial=most)
+    bars = round(most / step) if step else 0
+    if 5 <= bars <= 2 * BARS and np.allclose(found / step, (found / step).round(), atol=0.01):
+        return np.arange(-0.5, bars + 1) * step
     return np.linspace(0, most or 1.0, BARS + 1)
 
 

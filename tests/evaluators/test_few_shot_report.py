@@ -142,7 +142,9 @@ def test_a_histogram_has_a_bar_for_each_value_and_colours_of_the_page():
     svg = histogram("h", np.array([0.2, 0.4, 0.4, 1.0]), share=True, chance=0.2)
     assert "var(--series-0)" in svg and "#0" not in svg.replace("#000", "")
     assert svg.count('style="fill: var(--series-0)') == 6  # 0, 20, ... 100 %
-    assert "<svg" in histogram("one", np.zeros(5))
+    for odd in (np.array([0.21, 0.4, 0.47]), np.full(5, 0.72), np.zeros(5)):  # no such grid
+        svg = histogram("odd", odd, share=True)
+        assert svg.count('style="fill: var(--series-0)') == 30
 
 
 def test_the_table_keeps_every_digit_and_names_columns_once():
