@@ -19,6 +19,9 @@ from training.sharding import make_mesh
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py") if p.stem != "common")
+# One of each kind in the ordinary suite; `pytest -m slow` runs those of all other configs.
+QUICK = ("captioning_shapes", "captioning_flickr8k", "fewshot_intents", "fewshot_slots_snips")
+QUICK += ("meta_sinusoid",)
 MAKERS = {"flickr8k": tiny_data.flickr8k, "json_lines": tiny_data.json_lines}
 MAKERS["tfds_captions"] = tiny_data.coco
 
@@ -50,7 +53,9 @@ def test_the_full_form_builds(name):
     assert jax.tree.leaves(built.abstract().params)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS]
+)
 def test_smoke(name, tmp_path):
     c = importlib.import_module(f"configs.{name}").get_config("smoke")
     command = [sys.executable, "train.py", f"--config=configs/{name}.py:smoke"]
