@@ -1,5 +1,8 @@
 """Few-shot relations (FewRel): what holds between the two marked entities of a sentence?
 
+4-way 1/5-shot on 600 episodes of test: this ProtoNet CNN .782/.885 after 300 steps (100 s of a CPU
+core), TF-IDF prototypes .693/.858 and MiniLM's .804/.949 without any training.
+
     python train.py --config=configs/fewshot_relations.py --config.data.path=DIR --workdir=runs/rel
 
 MiniLM instead of a network from scratch: --config.model.encoder.type=bert, and

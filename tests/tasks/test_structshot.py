@@ -66,8 +66,7 @@ def test_the_temperature_flattens_and_nothing_is_impossible():
 
 def test_structshot_decodes_what_nearest_neighbours_emit():
     task = StructShot(model=words.model(), temperature=2.0, scale=0.1)
-    params, stats = jax.jit(task.init)(jax.random.key(1))
-    variables = {"params": params, "stats": stats}
+    variables = words.variables()
     batch = words.batch(*(words.episode(i, padded=i > 0) for i in range(3)))
     found = jax.jit(task.scores)(variables, batch)
     start, step = (np.asarray(x) for x in project(ABSTRACT, words.WAYS, 2.0))

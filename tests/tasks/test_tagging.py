@@ -20,11 +20,6 @@ def states(variables, tokens):
     return table[tokens]
 
 
-def started(task):
-    params, stats = jax.jit(task.init)(KEY)
-    return {"params": params, "stats": stats}
-
-
 def by_hand(variables, episode, logit):
     """logit(state [D], states of one tag [n, D]) -> the logits of every word of the queries."""
     support, query = episode["support"], episode["query"]
@@ -38,7 +33,7 @@ def by_hand(variables, episode, logit):
 
 def test_prototypes_of_words():
     task = TagProtoNet(model=words.model())
-    variables = started(task)
+    variables = words.variables()
     both = jax.jit(lambda v, e: (task.episode_logits(v, e), task.episode_scores(v, e)))
     for padded in (False, True):
         episode = words.episode(padded=padded)
@@ -52,7 +47,7 @@ def test_prototypes_of_words():
 @pytest.mark.parametrize("normalize", [False, True])
 def test_nearest_words(normalize):
     task = NearestNeighbour(model=words.model(), normalize=normalize, scale=2.0)
-    variables, episode = started(task), words.episode(1)
+    variables, episode = words.variables(), words.episode(1)
     length = (lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)) if normalize else np.array
     nearest = lambda q, s: -2 * ((length(q) - length(s)) ** 2).sum(-1).min()  # noqa: E731
     expected = by_hand(variables, episode, nearest)
@@ -65,8 +60,10 @@ def test_nearest_words(normalize):
 
 def test_loss_counts_words_and_trains_the_encoder():
     task = TagProtoNet(model=words.model(), distance="cosine", learn_scale=True)
-    variables = started(task)
-    params = variables["params"]
+    variables = words.variables()
+    scalars = {"log_scale": jnp.float32(0)}
+    params = {**variables["params"], "scalars": scalars}
+    variables = {**variables, "params": params}
     episodes = words.episode(0), words.episode(1, padded=True)
     batch = words.batch(*episodes)
 
@@ -84,8 +81,8 @@ def test_loss_counts_words_and_trains_the_encoder():
 
 def test_states_made_before_give_the_same():
     task = TagProtoNet(model=words.model())
-    variables, episode = started(task), words.episode()
-    embed, ready = task.predictors()["embed"], dict(episode)
+    variables, episode = words.variables(), words.episode()
+    embed, ready = jax.jit(task.predictors()["embed"]), dict(episode)
     for name in ("support", "query"):
         z = embed(variables, {"tokens": episode[name]["tokens"]})
         ready[name] = {k: episode[name][k] for k in ("tag", "label")} | {"embedding": z}
@@ -95,7 +92,7 @@ def test_states_made_before_give_the_same():
 
 def test_tagging_is_the_cross_entropy_of_words():
     task = Tagging(model=words.model("linear"))
-    variables, rows = started(task), words.episode()["support"]
+    variables, rows = words.variables("linear"), words.episode()["support"]
     head = variables["params"]["head"]
     logits = states(variables, rows["tokens"]) @ np.asarray(head["kernel"]) + head["bias"]
     real = rows["tag"] >= 0
@@ -108,7 +105,7 @@ def test_tagging_is_the_cross_entropy_of_words():
     assert (told["prediction"] == np.where(real, logits.argmax(-1), -1)).all()
     with pytest.raises(ValueError, match="head"):
         bare = Tagging(model=words.model())
-        jax.eval_shape(bare.scores, started(bare), rows)
+        jax.eval_shape(bare.scores, words.variables(), rows)
 
 
 @pytest.mark.parametrize("adapt", [("",), ("head/",)])
@@ -116,7 +113,7 @@ def test_inner_steps_learn_to_tag(adapt):
     task = MAML(
         model=words.model("linear"), base=Tagging, inner_lr=1.0, inner_steps=20, adapt=adapt
     )
-    variables, episode = started(task), words.episode()
+    variables, episode = words.variables("linear"), words.episode()
     support = side(episode, "support")
     loss = lambda variables: task.base.scores(variables, support)["loss"]  # noqa: E731
 
@@ -135,7 +132,7 @@ def test_inner_steps_learn_to_tag(adapt):
 def test_a_head_of_prototypes_says_what_prototypes_say():
     """Proto-MAML's start, before any step: 2 q·c − |c|² ranks as −|q − c|² does."""
     task = MAML(model=words.model("linear"), base=Tagging, start="prototypes", inner_lr=1e-12)
-    variables, episode = started(task), words.episode()
+    variables, episode = words.variables("linear"), words.episode()
     metric = TagProtoNet(model=words.model("linear"))
     both = jax.jit(lambda v, e: [t.episode_scores(v, e)["prediction"] for t in (task, metric)])
     found, expected = both(variables, episode)

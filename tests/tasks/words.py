@@ -1,5 +1,7 @@
 """A tiny episode of tagging, and a tiny model for it, that the tests of taggers share."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -10,6 +12,7 @@ from models.learner import Learner
 VOCAB, WIDTH, WAYS, LENGTH = 12, 6, 2, 5
 
 
+@functools.cache
 def model(head="none"):
     """Each token's state is its word vector, so that what a tagger should say can be worked out."""
     encoder = lambda **kw: Bag(width=WIDTH, weighting="one", **kw)  # noqa: E731
@@ -17,6 +20,12 @@ def model(head="none"):
         encoder=encoder, head=head, ways=WAYS + 1, vocab_size=VOCAB, rngs=rngs
     )
     return functional(make)
+
+
+@functools.cache
+def variables(head="none"):
+    """First values of that model, made once for all tests."""
+    return jax.jit(model(head).init)(jax.random.key(0))
 
 
 def side(rng, rows, padded):
