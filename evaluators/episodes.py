@@ -207,8 +207,8 @@ class Episodes:
         each, other = " a class" if self.names else "", self.shape.none_of_the_above
         extra = ", imbalanced" if self.shape.imbalanced else ""
         extra += f", {other:.0%} none of the above" if other else ""
-        queries, where = f"{self.shape.queries} queries{each}{extra}", f"episodes of {self.split}"
-        return f"{queries}, {self.episodes} {where}, seed {self.seed}"
+        n, where = self.shape.queries, f"{self.episodes} episodes of {self.split}"
+        return f"{n} {'query' if n == 1 else 'queries'}{each}{extra}, {where}, seed {self.seed}"
 
     def describe(self) -> str:
         """`5-way 1-shot, 5 queries a class, 600 episodes of test, seed 0`."""
