@@ -97,15 +97,16 @@ def test_padded_episodes_are_unpadded_ones():
     same(run(meta_learner(), padded)[0], run(meta_learner(), even(2))[0])
 
 
-def sinusoids(task_class=MAML, **options):
-    data = Sinusoids(shots=5, queries=5, batch_size=4)
-    model = functional(lambda rngs: MLP(hidden=(16,), rngs=rngs))
+def sinusoids(task_class=MAML, *, shots=5, hidden=(16,), **options):
+    data = Sinusoids(shots=shots, queries=shots, batch_size=4)
+    model = functional(lambda rngs: MLP(hidden=hidden, rngs=rngs))
     return data, task_class(model=model, base=Regression, **{"inner_lr": 0.02, **options})
 
 
-def learn(data, task, *, total, state=None, updates=1, lr=2e-3):
+def learn(data, task, *, total, state=None, updates=1, **rule):
     mesh = make_mesh(devices=jax.devices()[:1])
-    tx, schedule = make_optimizer(lr=lr, schedule="constant", total_steps=total)
+    rule = dict(lr=2e-3, schedule="constant", total_steps=total) | rule
+    tx, schedule = make_optimizer(**rule)
     step = make_train_step(task, tx, seed=3, mesh=mesh, schedule=schedule, updates_per_call=updates)
     state = state or init_state(task, tx, seed=3, mesh=mesh)
     batches = data.batches(start=int(state.step), seed=3)
@@ -149,21 +150,21 @@ def test_nan_in_an_inner_loop_names_the_episode():
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "lr"),
+    ("kind", "options", "rule"),
     [
-        (MAML, {}, 5e-3),
-        (MAML, dict(learn_lr="tensor"), 5e-3),
-        (Reptile, dict(inner_steps=8, inner_lr=0.01), 5e-3),
+        (MAML, {}, dict(lr=5e-3)),
+        (MAML, dict(learn_lr="tensor"), dict(lr=5e-3)),
+        # θ moves a third of the way to where its episodes ended.
+        (Reptile, dict(inner_steps=8, inner_lr=0.01), dict(type="sgd", momentum=0.0, lr=0.3)),
     ],
     ids=["maml", "meta-sgd", "reptile"],
 )
-def test_learns_sinusoids(kind, options, lr):
-    """After seconds of training a step on five points helps, where it did not before."""
-    data, task = sinusoids(kind, **options)
-    first = task.init(jax.random.key(3))
+def test_learns_sinusoids(kind, options, rule):
+    """After seconds of training its steps on ten points find the curve, which varies by 3.7."""
+    data, task = sinusoids(kind, shots=10, hidden=(40, 40), **options)
     held_out = data.gather([data.plan("test", data.shape, 0).draw(i) for i in range(200)])
     score = jax.jit(task.scores)
     error = lambda params: float(score({"params": params, "stats": {}}, held_out)["mse"].mean())  # noqa: E731
-    last, losses = learn(data, task, total=3_000, updates=500, lr=lr)
-    assert error(last.params) < 0.6 * error(first[0])
+    last, losses = learn(data, task, total=3_000, updates=500, **rule)
+    assert error(last.params) < 2.2
     assert np.isfinite(losses).all()
