@@ -152,8 +152,8 @@ def test_nan_in_an_inner_loop_names_the_episode():
 @pytest.mark.parametrize(
     ("kind", "options", "rule"),
     [
-        (MAML, {}, dict(lr=5e-3)),
-        (MAML, dict(learn_lr="tensor"), dict(lr=5e-3)),
+        (MAML, dict(inner_steps=3, inner_lr=0.01), dict(clip=10.0)),
+        (MAML, dict(learn_lr="tensor", inner_lr=0.01), dict(clip=10.0)),
         # θ moves a third of the way to where its episodes ended.
         (Reptile, dict(inner_steps=8, inner_lr=0.01), dict(type="sgd", momentum=0.0, lr=0.3)),
     ],
