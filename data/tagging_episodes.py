@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data import classes as class_tables
-from data.classes import Row
+from data.classes import ClassTable, Row
 from data.columns import text_tokenizer
 from data.episode_plan import EMPTY, Shape
 from data.episodes import Episodes
@@ -74,16 +74,17 @@ class TaggingEpisodes(Episodes):
     ) -> None:
         self.name, self.batch_size = f"{source} {path}".strip(), batch_size
         self.shape = Shape(ways, shots, queries)
-        self._threads, self._prefetch = threads, prefetch
+        self._threads, self._prefetch, self._augment = threads, prefetch, None
         table = reader(source)(path, on_error=on_error, **(options or {}))
         types = {t for row in table.rows for t in row.types if t != OUTSIDE}
         if not types:
             raise ValueError(f"data.path={path!r} ({source}) holds no spans; check its tags")
         chosen = dict(named=class_split, counts=class_counts, seed=class_seed)
+        each = ClassTable([Row("", kind) for kind in types])
         split = (
             listed(sorted(types), class_lists)
             if class_lists
-            else class_tables.split_classes([Row("", t) for t in types], {}, path, **chosen)
+            else class_tables.split_classes(each.rows, each, path, **chosen)
         )
         self.rows, self._split, self._classes = assigned(table.rows, split, min_rows)
         number = {t: i for i, t in enumerate(sum(self._classes.values(), ()), 1)}

@@ -36,8 +36,9 @@ class EpisodeShapes:
 
     def __init__(self, section: Any, vocab_size: int):
         self._section, self._ways = section, _highest(section.get("ways", 1))
+        self._tags = section.type == "tagging_episodes"  # O is one label more
         self.tokenizer = range(vocab_size or section.get("vocab_size", 30_522))
-        self.facts: dict[str, Any] = {"ways": self._ways}
+        self.facts: dict[str, Any] = {"ways": self._ways + self._tags}
         if "max_len" in section:
             self.facts["vocab_size"] = len(self.tokenizer)
 
@@ -47,7 +48,9 @@ class EpisodeShapes:
         shots = _highest(c.get("shots", 10))
         each = {"support": self._ways * shots, "query": self._ways * c.get("queries", 10)}
         batch: dict[str, Any] = {side: self._rows(c.batch_size, n) for side, n in each.items()}
-        batch["present"] = np.ones((c.batch_size, self._ways), bool)
+        batch["present"] = np.ones((c.batch_size, self.facts["ways"]), bool)
+        if self._tags:
+            batch["transitions"] = np.zeros((c.batch_size, 3, 3), np.float32)
         return batch | {"index": np.zeros(c.batch_size, np.int32)}
 
     def _rows(self, episodes: int, n: int) -> dict[str, np.ndarray]:
@@ -59,7 +62,7 @@ class EpisodeShapes:
             size = (c.image_size, c.image_size, c.get("channels", 1))
             return label | {"image": np.zeros((episodes, n, *size), np.uint8)}
         tokens = np.zeros((episodes, n, c.max_len), np.int32)
-        return label | {"tokens": tokens, **({"tag": tokens} if "tag" in c.type else {})}
+        return label | {"tokens": tokens, **({"tag": tokens} if self._tags else {})}
 
 
 def _highest(value: int | tuple[int, int]) -> int:

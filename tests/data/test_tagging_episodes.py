@@ -142,6 +142,18 @@ def test_small_types_and_bad_lists():
         listed(["a"], {"valid": ("a",)})
 
 
+def test_types_are_split_by_counts_or_files_as_classes_are(tmp_path):
+    path = write(tmp_path / "all.jsonl", 60)
+    counted = TaggingEpisodes(path=path, class_counts=(5, 2, 2))
+    assert counted.classes("dev") == ("t5", "t6") and counted.classes("test") == ("t7", "t8")
+    shuffled = TaggingEpisodes(path=path, class_counts=(5, 2, 2), class_seed=1)
+    assert shuffled.classes("dev") != counted.classes("dev")
+    (tmp_path / "class_splits" / "01").mkdir(parents=True)
+    for name, found in (("train", TYPES[:4]), ("valid", TYPES[4:6]), ("test", TYPES[6:])):
+        (tmp_path / "class_splits" / "01" / f"labels.{name}.txt").write_text("\n".join(found))
+    assert TaggingEpisodes(path=path, class_split="01").classes("test") == ("t6", "t7", "t8")
+
+
 def test_too_few_sentences_and_no_spans(tmp_path):
     data = TaggingEpisodes(path=write(tmp_path / "few.jsonl", 12), class_lists=LISTS, ways=2)
     with pytest.raises(ValueError, match=r'type "t\d" of the split "train" has \d spans'):
