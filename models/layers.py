@@ -223,7 +223,7 @@ def dropout(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax
         raise ValueError(f"dropout rate {rate} is not in [0, 1)")
     if key is None or is_zero(rate):
         return x
-    keep = random_words(key, x.shape) >= jnp.uint32(rate * 2**32)
+    keep = random_words(key, x.shape) >= jnp.uint32(rate * 2.0**32)
     return jnp.where(keep, x * jnp.asarray(1 / (1 - rate), x.dtype), jnp.zeros((), x.dtype))
 
 

@@ -47,7 +47,8 @@ def test_the_full_form_builds(name):
     assert jax.tree.leaves(built.abstract().params)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+# A sweep's own run is tested on a toy (tests/training/test_sweep_run.py), which takes less long.
+@pytest.mark.parametrize("name", [name for name in CONFIGS if not name.startswith("sweep_")])
 def test_smoke(name, tmp_path):
     c = importlib.import_module(f"configs.{name}").get_config("smoke")
     command = [sys.executable, "train.py", f"--config=configs/{name}.py:smoke"]

@@ -30,7 +30,8 @@ MAY = {
     ),
 }
 # Command lines: they rebuild a run, so they stand at the door beside train.py.
-ENTRY_POINTS = {"evaluators/run.py", "evaluators/look.py", "training/compile.py"}
+ENTRY_POINTS = {"evaluators/run.py", "evaluators/look.py"}
+ENTRY_POINTS |= {"training/compile.py", "training/sweep_run.py"}
 NOWHERE = {"tensorflow", "torch", "clu", "pycocoevalcap"}
 
 

@@ -36,14 +36,15 @@ class Space:
     def draw(self, seed: int, trial: int) -> Configuration:
         """The trial's configuration."""
         rng = np.random.default_rng([seed, trial])
-        return {name: self._from_unit(name, rng.random()) for name in sorted(self.ranges)}
+        drawn = {name: rng.random() for name in sorted(self.ranges)}  # in whatever order they stand
+        return {name: self._from_unit(name, drawn[name]) for name in self.ranges}
 
     def perturb(self, values: Configuration, rng: np.random.Generator) -> Configuration:
         """Each number a step up or down: × or ÷ 1.25 on a log scale, ± a tenth of the range else.
 
         Jaderberg et al. 2017 multiply by 1.2 or 0.8; these two undo each other, and also move a 0.
         """
-        moved = {}
+        moved = dict(values)
         for name in sorted(values):
             kind, low, high = self.ranges[name]
             up = bool(rng.integers(2))

@@ -103,7 +103,8 @@ class Sweep:
     ) -> dict[str, np.ndarray]:
         """{metric: float32 [N]}: the loss and the task's metrics, averaged over the batches.
 
-        Nothing is drawn (key None), and averaged parameters are used where they are kept.
+        Nothing is drawn (key None), and averaged parameters are used where they are kept. NaN where
+        there was nothing to count.
         """
         total = None
         with jax.set_mesh(self.mesh):
@@ -112,8 +113,7 @@ class Sweep:
                 total = sums if total is None else jax.tree.map(jnp.add, total, sums)
             if total is None:
                 raise ValueError("There is no batch to measure: is that split of the data empty?")
-            ratios = {k: s / jnp.where(n > 0, n, 1) for k, (s, n) in total.items()}
-            return self.host(ratios)
+            return self.host({name: s / n for name, (s, n) in total.items()})
 
     def finite(self, states: TrainState) -> np.ndarray:
         """bool [N]: the trials that are not lost."""

@@ -151,7 +151,8 @@ def _table(pairs: Sequence[tuple[Result, Row]], metric: str, heldout: str) -> Ta
     shown = [p for i, p in enumerate(pairs) if i < SHOWN or p[1]["trial"] == 0]
     names = list(pairs[0][0].configuration(pairs[0][1]))
     table = Table(title="trials, best first", title_justify="left", header_style="bold", box=None)
-    for column in ("trial", *names, "step", metric, *([heldout] if heldout else [])):
+    short = [name.rsplit(".", 1)[-1] for name in names]
+    for column in ("trial", *short, "step", metric, *(["held out"] if heldout else [])):
         table.add_column(column, justify="right", no_wrap=True)
     for result, row in shown:
         values = result.configuration(row)

@@ -71,7 +71,8 @@ def search(
     if found := Result.read(workdir):
         return found
     tuning = Tuning(experiment.build(config), plan)
-    score, heldout = tuning.score(plan.metric), plan.heldout and tuning.score(plan.heldout)
+    score = tuning.score(plan.metric)
+    heldout = tuning.score(plan.heldout, heldout=True) if plan.heldout else None
     how = dict(maximise=plan.mode == "max", log_every=config.log_every)
     how |= dict(save_every=config.checkpoint.every)
     outcome = Search(tuning.sweep, tuning.method(), tuning.batches, score, **how).run(

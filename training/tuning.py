@@ -42,8 +42,9 @@ class Plan:
     choices    rows (name, values) that change the program: a sweep for each, driven by Optuna
     studies    how many choices are tried, 0 = all of them
     portfolio  file of `python -m training.portfolio`: its configurations are the first trials
-    heldout    like metric, of another split: measured at the end, decides nothing
-    batches    of a split that the loss is averaged over, 0 = all
+    batches    of the metric's split that decide, 0 = all
+    heldout    a metric measured at the end, which decides nothing: of another split, or of the
+               metric's own beyond the first `batches`
     """
 
     space: tuple
@@ -70,6 +71,12 @@ class Plan:
                 raise ValueError(
                     f'config.sweep.{key}="{getattr(self, key)}" must read split/name, like dev/nll.'
                 )
+        same = self.heldout.split("/")[0] == self.metric.split("/")[0]
+        if same and not self.batches:
+            raise ValueError(
+                f'config.sweep.heldout="{self.heldout}" is of the split that decides: set '
+                "config.sweep.batches, so that some of it is left, or name another split."
+            )
         if self.trials < 2:
             raise ValueError(f"config.sweep.trials={self.trials} must be at least 2.")
 
@@ -108,12 +115,20 @@ class Tuning:
         """Host batches from step `start` on: whole ones, since every device reads them all."""
         return self.build.data.batches("train", start=start, seed=self.config.seed)
 
-    def score(self, metric: str) -> Callable[[TrainState, Mapping], np.ndarray]:
-        """(states, values) -> [N] of "dev/nll": the loss's own metric, or an evaluator's."""
+    def score(
+        self, metric: str, *, heldout: bool = False
+    ) -> Callable[[TrainState, Mapping], np.ndarray]:
+        """(states, values) -> [N] of "dev/nll": the loss's own metric, or an evaluator's.
+
+        heldout: without the batches that decide.
+        """
         split, name = metric.split("/")
+        first, last = 0, self.plan.batches or None
+        if heldout:
+            first, last = last if split == self.plan.metric.split("/")[0] else 0, None
 
         def by_loss(states: TrainState, values: Mapping) -> np.ndarray:
-            batches = itertools.islice(self.build.data.one_pass(split), self.plan.batches or None)
+            batches = itertools.islice(self.build.data.one_pass(split), first, last)
             return self.sweep.measure(states, values, batches)[name]
 
         def by_evaluator(states: TrainState, values: Mapping) -> np.ndarray:
