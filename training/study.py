@@ -36,9 +36,7 @@ def choose(
     """
     optuna = _optuna()
     options = _options(choices, own)
-    every = [
-        dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())
-    ]
+    every = [dict(zip(options, v, strict=True)) for v in itertools.product(*options.values())]
     first = {key: own[key] for key in options}
     wanted = min(studies or len(every), len(every))
     queue = [first, *(c for c in every if c != first)] if wanted == len(every) else [first]
@@ -58,8 +56,8 @@ def choose(
             return None
         if not told:
             value = found[key].value
-            failed = optuna.trial.TrialState.FAIL
-            study.tell(number, **(dict(state=failed) if math.isnan(value) else dict(values=value)))
+            lost = dict(state=optuna.trial.TrialState.FAIL)
+            study.tell(number, **(lost if math.isnan(value) else dict(values=value)))
     return list(found.values())
 
 

@@ -113,7 +113,8 @@ class Sweep:
                 total = sums if total is None else jax.tree.map(jnp.add, total, sums)
             if total is None:
                 raise ValueError("There is no batch to measure: is that split of the data empty?")
-            return self.host({name: s / n for name, (s, n) in total.items()})
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return {name: s / n for name, (s, n) in self.host(total).items()}
 
     def finite(self, states: TrainState) -> np.ndarray:
         """bool [N]: the trials that are not lost."""
@@ -153,7 +154,9 @@ class Sweep:
 
     def host(self, tree: Any) -> Any:
         """NumPy arrays on every host, also of what lies on other ones."""
-        return jax.tree.map(np.asarray, jax.jit(lambda x: x, out_shardings=self._at(SHARED))(tree))
+        if jax.process_count() > 1:
+            tree = jax.jit(lambda x: x, out_shardings=self._at(SHARED))(tree)
+        return jax.tree.map(np.asarray, tree)
 
     def programs(self) -> int:
         """How many train steps were compiled: one per N and batch shape."""

@@ -97,6 +97,7 @@ class Tuning:
         self.sweep = Sweep(self.make, **step)
         build.task.attach(build.data, build.task.variables(build.init()))
         self._names = self.sweep.metrics(self.default, next(self.batches(0)))
+        self._check_zeros()
 
     def make(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
         """(task, optimizer) of one configuration, whose numbers may be traced."""
@@ -191,8 +192,7 @@ class Tuning:
         if hasattr(self.build.data, "tokenizer"):
             guard_value(folder, "vocabulary", self.build.data.tokenizer.hash)
             self.build.data.tokenizer.save(folder / "vocabulary.json")
-        place = dict(mesh=self.build.mesh, rules=self.build.rules, ema=self.config.step.ema)
-        target = abstract_state(*self.make(values), **place)
+        target = self._alone(values)
         # A part of the optimizer that is off has no arrays, but would shift the others' paths.
         leaves = jax.tree.leaves(self.sweep.row(outcome.states, row))
         state = jax.tree.unflatten(jax.tree.structure(target), leaves)
@@ -200,6 +200,27 @@ class Tuning:
         keeper = Checkpointer(folder, **self.config.checkpoint.to_dict())
         keeper.save(int(state.step), state, {self.plan.metric: outcome.score(outcome.best)})
         keeper.close()
+
+    def _alone(self, values: Configuration) -> TrainState:
+        """Shapes and places of the state of a run with these numbers."""
+        place = dict(mesh=self.build.mesh, rules=self.build.rules, ema=self.config.step.ema)
+        return abstract_state(*self.make(values), **place)
+
+    def _check_zeros(self) -> None:
+        """Raises ValueError where a 0 would take an array out of the state: no momentum, say."""
+        n = self.sweep.devices
+        rows = {name: np.full(n, value) for name, value in self.default.items()}
+        whole = len(jax.tree.leaves(self.sweep.abstract(rows)))
+        for name in self.space:
+            for value in (self.default[name], self.space.ranges[name][1]):
+                if value:
+                    continue
+                alone = self._alone(self.default | {name: value})
+                if len(jax.tree.leaves(alone)) < whole:
+                    raise ValueError(
+                        f'config.sweep.space: "{name}" must stay above 0, in the config too: at 0 '
+                        "a part of the state is left out."
+                    )
 
     def _numbers(self) -> dict[str, float]:
         """{"optim.lr": default} of every number that a constructor takes."""

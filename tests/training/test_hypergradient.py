@@ -63,12 +63,11 @@ def outer(w, hyper):
     return cross_entropy(w, TEST_X, TEST_LABELS)[0].mean() + 0.01 * hyper["smoothing"]
 
 
-@pytest.mark.parametrize("rule", ["sgd", "adamw"])
-def test_unrolled_is_the_finite_difference(rule):
-    """Through momentum, Adam and the schedule; for the learning rate too."""
+def test_unrolled_is_the_finite_difference():
+    """Through Adam and the schedule; for the learning rate too."""
 
     def make(h):
-        return make_optimizer(type=rule, lr=h["lr"], schedule="linear", total_steps=9)[0]
+        return make_optimizer(type="adamw", lr=h["lr"], schedule="linear", total_steps=9)[0]
 
     update, hyper = optimizer(inner, make), HYPER | dict(lr=np.array(0.1))
     batches = dict(x=np.stack([X, X + 0.1, X[::-1], X, -X]), y=np.stack([LABELS] * 5))

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 import tunable
 from ml_collections import ConfigDict
@@ -56,11 +57,10 @@ def test_the_best_is_kept_as_a_run(swept):
     tx = tunable.make_optimizer(**c.optim, total_steps=8)[0]
     target = abstract_state(b.task, tx, mesh=b.mesh)
     state, step = Checkpointer(folder / "best", read_only=True).restore(target)
-    loss = aux = 0.0
-    for batch in b.data.one_pass("dev"):
-        total, more = b.task.loss(state.params, state, batch, None)
-        loss, aux = loss + total, aux + more.count
-    assert step == 8 and float(loss / aux) == pytest.approx(found["score"], rel=1e-5)
+    read = jax.jit(lambda batch: b.task.loss(state.params, state, batch, None))
+    loss, aux = zip(*map(read, b.data.one_pass("dev")), strict=True)
+    mean = sum(map(float, loss)) / sum(float(a.count) for a in aux)
+    assert step == 8 and mean == pytest.approx(found["score"], rel=1e-5)
 
 
 def test_a_finished_sweep_is_told_again(swept, capsys):
@@ -144,6 +144,7 @@ def test_a_portfolio_comes_first(tmp_path):
         (dict(space=(("optim.rl", "log", 0.1, 1.0),)), 'unknown key "optim.rl"; did you mean'),
         (dict(space=(("optim.b1", "uniform", 0.1, 0.9),)), '"optim.b1" is read by nothing'),
         (dict(space=(("optim.warmup", "uniform", 0.0, 9.0),)), "move it to config.sweep.choices"),
+        (dict(space=(("optim.momentum", "uniform", 0.0, 0.9),)), "must stay above 0"),
         (dict(metric="dev/nll"), "no metric dev/nll; the loss tells accuracy, loss"),
         (dict(metric="nll"), "must read split/name"),
         (dict(method="bayes"), "must be random, halving or pbt"),
