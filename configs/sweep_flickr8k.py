@@ -37,5 +37,5 @@ def get_config(arg: str = ""):
         portfolio="",  # a file of python -m training.portfolio: the first trials
     )
     if arg == "smoke":
-        c.sweep.update(trials=4, rungs=2, batches=1)
+        c.sweep.update(trials=4, rungs=2, heldout="")
     return finish(c, arg, small_encoder=True)

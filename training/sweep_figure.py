@@ -123,7 +123,7 @@ def _curves(
     margin = 0.08 * (high - low or 1.0)
     axes.set_ylim(low - margin, high + margin)
     axes.set_xlabel("step", fontsize=8)
-    axes.set_title(metric, fontsize=9, loc="left")
+    axes.set_title(f"{metric} at each rung", fontsize=9, loc="left")
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -194,7 +194,13 @@ class Search:
 
     def _scores(self, now: Population, states: TrainState) -> np.ndarray:
         found = np.asarray(self.score(states, self._values(now)), float)
-        return np.where(self.sweep.finite(states), found, np.nan)[: len(now.trials)]
+        sound = self.sweep.finite(states)
+        if sound.any() and np.isnan(found[sound]).all():
+            raise ValueError(
+                "The score of every trial is NaN, though their parameters are finite: has that "
+                "split of the data anything to count (captions, labels)?"
+            )
+        return np.where(sound, found, np.nan)[: len(now.trials)]
 
     def _losses(self, scores: Sequence[float]) -> np.ndarray:
         return np.asarray(scores, float) * (-1 if self.maximise else 1)

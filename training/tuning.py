@@ -128,9 +128,11 @@ class Tuning:
         if heldout:
             first, last = last if split == self.plan.metric.split("/")[0] else 0, None
 
+        def batches() -> Iterator[Any]:
+            return itertools.islice(self.build.data.one_pass(split), first, last)
+
         def by_loss(states: TrainState, values: Mapping) -> np.ndarray:
-            batches = itertools.islice(self.build.data.one_pass(split), first, last)
-            return self.sweep.measure(states, values, batches)[name]
+            return self.sweep.measure(states, values, batches())[name]
 
         def by_evaluator(states: TrainState, values: Mapping) -> np.ndarray:
             rows = range(len(next(iter(values.values()))))
@@ -141,6 +143,11 @@ class Tuning:
                 f"config.sweep: there is no metric {metric}; the loss tells "
                 f"{', '.join(self._names)}, and config.evals has "
                 f"{', '.join(self.build.evals) or 'nothing'}."
+            )
+        if name in self._names and next(batches(), None) is None:
+            raise ValueError(
+                f"config.sweep: nothing is left of {split} to measure {metric} on; lower "
+                f"config.sweep.batches={self.plan.batches}."
             )
         return by_loss if name in self._names else by_evaluator
 

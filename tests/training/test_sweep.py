@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy_task import Toy, batches, rows, trained
+from tunable import make
 
-from tasks.base import Task
 from training.optimizer import make_optimizer
 from training.sharding import make_mesh
 from training.state import flatten
@@ -14,27 +14,6 @@ from training.sweep import Sweep
 
 VALUES = {"lr": np.array([0.1, 0.3, 0.02, 0.5]), "decay": np.array([0.0, 0.1, 0.5, 0.02])}
 STEP = dict(ema=0.5)
-
-
-class Tunable(Toy, Task):
-    """The toy with a number of its own: labels are smoothed by it."""
-
-    def __init__(self, smoothing=0.0, **options):
-        super().__init__(**options)
-        self.smoothing = smoothing
-
-    def loss(self, params, state, batch, key):
-        loss, aux = super().loss(params, state, batch, key)
-        return loss + self.smoothing * (params["head"]["kernel"] ** 2).sum(), aux
-
-
-def make(values):
-    """(task, optimizer) of SGD with momentum; only numbers of `values` are used."""
-    rest = {"lr": 0.1, "decay": 0.0, "smoothing": 0.0} | dict(values)
-    tx, _ = make_optimizer(
-        type="sgd", lr=rest["lr"], weight_decay=rest["decay"], schedule="constant", total_steps=100
-    )
-    return Tunable().varied(smoothing=rest["smoothing"]), tx
 
 
 def sweep_on(devices, **options):
@@ -138,12 +117,12 @@ def test_a_trial_that_diverges_is_lost_alone(one):
 def test_numbers_that_cannot_be_varied_are_said(one):
     sweep = one[0]
     batch = rows(0, 0, 16)
-    assert sweep.metrics({"lr": 0.1, "smoothing": 0.0}, batch) == ["accuracy", "loss"]
+    assert sweep.metrics({"lr": 0.1, "penalty": 0.0}, batch) == ["accuracy", "loss"]
     with pytest.raises(ValueError, match='"momentum" is read by nothing in the train step'):
         sweep.metrics({"lr": 0.1, "momentum": 0.9}, batch)
 
     def compare(values):
-        return Tunable(width=16 if values["wide"] > 1 else 8), make({"lr": values["lr"]})[1]
+        return make({"lr": values["lr"]}, width=16 if values["wide"] > 1 else 8)
 
     other = Sweep(compare, mesh=sweep.mesh)
     with pytest.raises(ValueError, match='"wide" decides in Python .* config.sweep.choices'):

@@ -149,6 +149,7 @@ def test_a_portfolio_comes_first(tmp_path):
         (dict(metric="nll"), "must read split/name"),
         (dict(method="bayes"), "must be random, halving or pbt"),
         (dict(heldout="dev/loss"), "set config.sweep.batches"),
+        (dict(heldout="dev/loss", batches=2), "nothing is left of dev .* lower .*batches=2"),
         (dict(trails=3), 'unknown key "trails"; did you mean "trials"'),
     ],
 )

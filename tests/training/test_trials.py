@@ -138,6 +138,14 @@ def test_another_sweep_in_the_same_folder_is_refused(sweeps, halved):
         run(sweeps[3], other, halved[0])
 
 
+def test_a_score_of_nothing_is_said(sweeps, tmp_path):
+    search = Search(
+        sweeps[1], Halving(FIRST, total_steps=1), batches, lambda *_: np.full(8, np.nan)
+    )
+    with pytest.raises(ValueError, match="has that split of the data anything to count"):
+        search.run(tmp_path)
+
+
 def test_highest_is_best_where_asked(sweeps, tmp_path):
     method = Halving(FIRST[:6] + [FIRST[3]] * 2, total_steps=1)
     low, high = (run(sweeps[1], method, tmp_path / str(m), maximise=m).order for m in (False, True))

@@ -1,6 +1,5 @@
 """A toy experiment that can be swept: a task with a number of its own, data and a Build."""
 
-import itertools
 import types
 
 import jax
@@ -66,7 +65,3 @@ def build(c):
         config=c, mesh=mesh, rules=(), task=task, data=Rows(), evals={},
         loaded=dict, init=lambda: init_state(task, tx, seed=c.seed, mesh=mesh),
     )  # fmt: skip
-
-
-def first(stream, n):
-    return list(itertools.islice(stream, n))
