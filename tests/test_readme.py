@@ -64,5 +64,5 @@ def test_the_two_commands_are_those_that_ci_runs():
 
 def test_every_file_it_points_to_exists():
     for name in re.findall(r"`((?:[\w.]+/)+[\w.]*)`", README):
-        if not name.startswith(("runs/", "Flick", "tests/")):
+        if not name.startswith(("runs/", "Flick", "tests/", "class_splits/")):
             assert (ROOT / name).exists(), name
