@@ -10,6 +10,7 @@ import pytest
 from data.sinusoids import Sinusoids
 from models.functional import functional
 from models.mlp import MLP
+from tasks.imaml import iMAML
 from tasks.maml import MAML
 from tasks.protonet import ProtoNet
 from tasks.regression import Regression
@@ -47,6 +48,21 @@ def same(a, b, tolerance=1e-6):
 
 def meta_learner(order=2):
     return MAML(model=learner("linear"), inner_lr=0.3, inner_steps=2, order=order)
+
+
+def test_own_derivatives_are_mapped_over_episodes_too():
+    """What labels, keys and masks a loss closes over are of each episode its own."""
+    batch, key = even(2), jax.random.key(1)
+    how = dict(model=learner("linear"), inner_lr=0.3, inner_steps=2)
+    tasks = dict(reverse=MAML(**how), forward=MAML(derivative="forward_over_reverse", **how))
+    params, stats = tasks["reverse"].init(jax.random.key(0))
+    state = type("State", (), dict(frozen={}, stats=stats, step=jnp.int32(0)))
+    found = {}
+    for name, task in (tasks | {"implicit": iMAML(**how)}).items():
+        loss = lambda p, task=task: task.loss(p, state, batch, key)[0]  # noqa: E731
+        found[name] = flatten(jax.jit(jax.grad(loss))(params))
+    same(found["reverse"], found["forward"], 1e-5)
+    assert all(np.isfinite(x).all() for x in found["implicit"].values())
 
 
 def test_mapped_tasks_are_a_loop_over_tasks():
