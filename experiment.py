@@ -49,11 +49,15 @@ class Build:
     def init(self) -> Any:
         """The state at step 0."""
         kw = dict(mesh=self.mesh, rules=self.rules, ema=self.config.step.ema)
-        kw |= dict(seed=self.config.seed, pretrained=flatten(self.pretrained) | self._from_run())
+        kw |= dict(seed=self.config.seed, pretrained=self.loaded())
         return sharding.init_state(self.task, self.tx, **kw)
 
+    def loaded(self) -> dict:
+        """What replaces random weights at step 0, by path; a trained run outdoes a weights file."""
+        return flatten(self.pretrained) | self._from_run()
+
     def _from_run(self) -> dict:
-        """What config.init_from takes over from a trained run; it outdoes a weights file."""
+        """What config.init_from takes over from a trained run."""
         start = self.config.get("init_from", {})
         if not start.get("workdir"):
             return {}

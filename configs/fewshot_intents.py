@@ -1,4 +1,7 @@
-"""Few-shot intents without anything pretrained: a bag of word vectors under ridge regression.
+"""Few-shot intents without anything pretrained: TF-IDF of n-grams, whose weights are trained.
+
+Before its first step it is TF-IDF under ridge regression: .803 ± .016 / .954 ± .007 in 5-way 1- and
+5-shot on CLINC150's dev classes (split 01, 200 episodes). Not trained to its end yet.
 
     python train.py --config=configs/fewshot_intents.py --config.data.path=DIR --workdir=runs/few
 

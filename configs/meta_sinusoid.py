@@ -1,7 +1,7 @@
 """MAML on sinusoids (Finn et al. 2017): ten points of a curve, one gradient step.
 
-Expect a mean squared error of about .33 on 100 other points after one step (a mean predictor has
-about 4.3, the start before its step 2.9). Cost: 70,000 updates, under a minute of one CPU core.
+Mean squared error .368 ± .037 on 100 other points after one step (600 curves of dev, seed 0), where
+the best single answer for all curves has 2.93. Cost: 70,000 updates, 58 CPU-seconds with start-up.
 
     python train.py --config=configs/meta_sinusoid.py --workdir=runs/sinusoid
     python train.py --config=configs/meta_sinusoid.py --config.task.order=1 --workdir=runs/fomaml

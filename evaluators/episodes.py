@@ -211,8 +211,9 @@ class Episodes:
         each, other = " a class" if self.names else "", self.shape.none_of_the_above
         extra = ", imbalanced" if self.shape.imbalanced else ""
         extra += f", {other:.0%} none of the above" if other else ""
-        queries, where = f"{self.shape.queries} queries{each}{extra}", f"episodes of {self.split}"
-        return f"{queries}, {self.episodes} {where}, seed {self.seed}{self.policy}"
+        n, where = self.shape.queries, f"{self.episodes} episodes of {self.split}"
+        queries = f"{n} {'query' if n == 1 else 'queries'}{each}{extra}"
+        return f"{queries}, {where}, seed {self.seed}{self.policy}"
 
     @property
     def policy(self) -> str:

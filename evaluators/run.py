@@ -190,6 +190,12 @@ def is_few_shot(arguments: Sequence[str]) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 with one sentence on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments in (["-h"], ["--help"]):
+        from evaluators import run_episodes
+
+        for made in (parser(), run_episodes.parser()):
+            print(f"{made.format_help()}\n")
+        sys.exit(0)
     try:
         if is_few_shot(arguments):
             from evaluators import run_episodes

@@ -6,6 +6,7 @@ with paths such as `decoder/blocks/attn/query/kernel`. The project's only NNX sp
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Callable, KeysView, Mapping
@@ -65,6 +66,17 @@ class Model:
         self._constructor = constructor
         self._graph: nnx.GraphDef | None = None
         self._paths: KeysView[str] = {}.keys()
+        self._settings: Mapping[str, Any] = {}
+
+    def varied(self, settings: Mapping[str, float | jax.Array]) -> Model:
+        """The same model with other numbers, {"decoder.dropout": rate}, which may be traced.
+
+        They are set on the module at every call, so they do not reach what a constructor computes
+        from its arguments. Raises ValueError (at the call) for a name that holds no number.
+        """
+        model = copy.copy(self)
+        model._settings = {**self._settings, **settings}
+        return model
 
     def init(self, key: jax.Array) -> dict[str, Tree]:
         """Fresh float32 variables; a pure function of `key`."""
@@ -90,10 +102,12 @@ class Model:
             jax.eval_shape(self.init, jax.random.key(0))
         self._check({**flatten(params), **flatten(stats)}.keys())
         module = nnx.merge(self._graph, nnx.State(_indices(params)), nnx.State(_indices(stats)))
+        for path, value in self._settings.items():
+            _set(module, path, value)
         if not hasattr(module, method):
             raise ValueError(f"{type(module).__name__} has no method {method!r}")
         output = getattr(module, method)(*args, **kwargs)
-        return (output, _split(module)[2]) if return_stats else output
+        return (output, _pure(nnx.state(module, nnx.BatchStat))) if return_stats else output
 
     def _check(self, paths: KeysView[str]) -> None:
         missing, unknown = sorted(self._paths - paths), sorted(paths - self._paths)
@@ -170,7 +184,25 @@ def scan_layers(
 
 def _split(module: nnx.Module) -> tuple[nnx.GraphDef, dict[str, Tree], dict[str, Tree]]:
     graph, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
-    return graph, _names(nnx.to_pure_dict(params)), _names(nnx.to_pure_dict(stats))
+    return graph, _pure(params), _pure(stats)
+
+
+def _set(module: nnx.Module, path: str, value: float | jax.Array) -> None:
+    """`module.a.b = value` for the path "a.b", where a number is now."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        module = getattr(module, parent, None)
+    numbers = [k for k, v in vars(module).items() if type(v) in (int, float)] if module else []
+    if name not in numbers:
+        raise ValueError(
+            f"model.{path}: the model keeps no number there that could be varied"
+            + (f"; {type(module).__name__} has {', '.join(numbers)}." if numbers else ".")
+        )
+    setattr(module, name, value)
+
+
+def _pure(state: nnx.State) -> Tree:
+    return _names(nnx.to_pure_dict(state))
 
 
 def _names(tree: Tree) -> Tree:

@@ -218,14 +218,14 @@ class Linear(nnx.Linear):
         return y if bias is None else y + bias
 
 
-def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Inverted dropout; the identity when `key` is None or rate is 0."""
-    if not 0 <= rate < 1:
+def dropout(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax.Array:
+    """Inverted dropout; the identity when `key` is None or rate is 0. A sweep traces the rate."""
+    if isinstance(rate, int | float) and not 0 <= rate < 1:
         raise ValueError(f"dropout rate {rate} is not in [0, 1)")
-    if key is None or rate == 0:
+    if key is None or is_zero(rate):
         return x
-    keep = random_words(key, x.shape) >= jnp.uint32(rate * 2**32)
-    return jnp.where(keep, x * (1 / (1 - rate)), jnp.zeros((), x.dtype))
+    keep = random_words(key, x.shape) >= jnp.uint32(rate * 2.0**32)
+    return jnp.where(keep, x * jnp.asarray(1 / (1 - rate), x.dtype), jnp.zeros((), x.dtype))
 
 
 def subkey(key: jax.Array | None, index: int) -> jax.Array | None:

@@ -5,6 +5,7 @@ A new paradigm is one new file beside this one that subclasses Task; `training/`
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -66,6 +67,20 @@ class Task:
             if not partition(params, (pattern,))[1]:
                 raise ValueError(f"config.task.frozen: {pattern!r} matches no parameter path.")
         return trained, frozen
+
+    def varied(self, **values: Any) -> Task:
+        """This task with other values of what its constructor keeps under their names.
+
+        The values may be traced, so that one program trains many settings side by side; the
+        constructor, which may compare its arguments, is not called. Raises ValueError for a name
+        that the task does not keep.
+        """
+        for name in values:
+            if name not in vars(self):
+                raise ValueError(f"config.task.{name} is not kept by {type(self).__name__}.")
+        task = copy.copy(self)
+        vars(task).update(values)
+        return task
 
     def prepare(self, state: Any, batch: Batch, key: jax.Array) -> Batch:
         """Before the update: rollouts, host rewards. Default: the batch itself."""

@@ -17,7 +17,7 @@ from jax import lax
 from models.captioner import caption
 from models.decoding import PAD
 from models.functional import Model, digest, flatten
-from models.layers import subkey
+from models.layers import is_zero, subkey
 from models.relevance import explain
 from rewards import cider
 from tasks import likelihood
@@ -73,7 +73,7 @@ class Captioning(Task):
         return variables["params"], variables["stats"]
 
     def _sample_prob(self, step: jax.Array) -> jax.Array | float:
-        if not self.scheduled_sampling:
+        if is_zero(self.scheduled_sampling):
             return 0.0  # a Python zero: the sampling is then not traced at all
         return self.scheduled_sampling * jnp.minimum(1.0, step / self.scheduled_sampling_steps)
 
@@ -93,7 +93,7 @@ class Captioning(Task):
             inputs_of(batch),
             likelihood.drop_words(tokens, self.token_dropout, subkey(key, DROPPED)),
             key=key,
-            sample_prob=self._sample_prob(state.step),
+            sample_prob=self._sample_prob(state.step) if key is not None else 0.0,
             train_stats=self.train_stats,
             return_stats=self.train_stats,
             **options,
@@ -107,16 +107,16 @@ class Captioning(Task):
         nll = likelihood.cross_entropy(out["logits"], target)
         right = (out["logits"].argmax(-1) == target) * mask
         metrics = {"nll": ((nll * mask).sum(), count), "word_accuracy": (right.sum(), count)}
-        weight = mask * self._votes(target)[..., None] if self.consensus else mask
+        weight = mask * self._votes(target)[..., None] if not is_zero(self.consensus) else mask
         total, count = (nll * weight).sum(), weight.sum()
-        if self.label_smoothing:
+        if not is_zero(self.label_smoothing):
             flat = likelihood.uniform_cross_entropy(out["logits"])
             total += self.label_smoothing * ((flat - nll) * weight).sum()
-        if self.unlikelihood:
+        if not is_zero(self.unlikelihood):
             repeats = (likelihood.unlikelihood(out["logits"], target) * weight).sum()
             total += self.unlikelihood * repeats
             metrics["unlikelihood"] = (repeats, count)
-        if self.doubly_stochastic:
+        if not is_zero(self.doubly_stochastic):
             seen = (out["attention"] * mask[..., None]).sum(-2)  # [B, N, S]
             real = mask.any(-1)  # padded captions look nowhere and owe nothing
             penalty = (((1.0 - seen) ** 2).sum(-1) * real).sum()

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from tasks.base import Tree
-from tasks.inner_loop import descend
+from tasks.inner_loop import closed, descend
 from tasks.maml import MAML
 
 SOLVERS = ("cg", "neumann")
@@ -55,41 +55,42 @@ class iMAML(MAML):
         self.solve = partial(_solve, solver=solver, steps=solver_steps, damping=damping)
 
     def _descend(self, loss: Callable, fast: Tree, rates: Tree, steps: int, **_: Any) -> tuple:
-        pure, consts = jax.closure_convert(loss, fast, jnp.int32(0))
-        found = _optimum(pure, steps, self.solve, fast, rates, self.strength, tuple(consts))
-        return found, None
+        pure, floats, others = closed(loss, fast)
+        of = fast, rates, self.strength, floats, others
+        return _optimum(pure, steps, self.solve, *of), None
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _optimum(
-    loss: Callable, steps: int, solve: Callable, start: Tree, rates: Tree, strength, consts: tuple
-) -> Tree:
+    loss: Callable, steps: int, solve: Callable, start: Tree, rates: Tree, strength: Any,
+    floats: tuple, others: tuple,
+) -> Tree:  # fmt: skip
     """argmin over φ of loss(φ) + λ/2 ‖φ − θ‖², by `steps` steps from θ = `start`."""
 
     def proximal(now: Tree, k: jax.Array) -> jax.Array:
         apart = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), now, start)
-        return loss(now, k, *consts) + strength / 2 * sum(jax.tree.leaves(apart))
+        return loss(now, k, floats, others) + strength / 2 * sum(jax.tree.leaves(apart))
 
     return descend(proximal, start, rates, steps, first_order=True)[0]
 
 
-def _optimum_forward(loss, steps, solve, start, rates, strength, consts):
-    found = _optimum(loss, steps, solve, start, rates, strength, consts)
-    return found, (found, start, rates, strength, consts)
+def _optimum_forward(loss, steps, solve, start, rates, strength, floats, others):
+    found = _optimum(loss, steps, solve, start, rates, strength, floats, others)
+    return found, (found, start, rates, strength, floats, others)
 
 
 def _optimum_backward(loss, steps, solve, saved, v):
     """From ∇L(φ, c) + λ(φ − θ) = 0: with w = (H + λI)⁻¹ v, θ̄ = λw, c̄ = −(∂_c ∇_φ L)ᵀ w."""
-    found, start, rates, strength, consts = saved
-    gradient = lambda p, *c: jax.grad(loss)(p, jnp.int32(0), *c)  # noqa: E731
-    hvp = lambda u: jax.jvp(lambda p: gradient(p, *consts), (found,), (u,))[1]  # noqa: E731
+    found, start, rates, strength, floats, others = saved
+    gradient = lambda p, c: jax.grad(loss)(p, jnp.int32(0), c, others)  # noqa: E731
+    hvp = lambda u: jax.jvp(lambda p: gradient(p, floats), (found,), (u,))[1]  # noqa: E731
     w = solve(hvp, v, strength)
-    _, pull = jax.vjp(lambda *c: gradient(found, *c), *consts)
-    of_consts = jax.tree.map(jnp.negative, pull(w))
+    (mixed,) = jax.vjp(lambda c: gradient(found, c), floats)[1](w)
+    of_floats = jax.tree.map(jnp.negative, mixed)
     away = jax.tree.map(lambda a, b, u: ((a - b) * u).sum(), found, start, w)
     of_strength = -sum(jax.tree.leaves(away))
     of_start = jax.tree.map(lambda u: strength * u, w)
-    return of_start, jax.tree.map(jnp.zeros_like, rates), of_strength, of_consts
+    return of_start, jax.tree.map(jnp.zeros_like, rates), of_strength, of_floats, None
 
 
 _optimum.defvjp(_optimum_forward, _optimum_backward)

@@ -59,44 +59,67 @@ def descend(
 
 def _forward_over_reverse(loss: Loss, fast: Tree, rates: Tree, steps: int) -> Tree:
     """`descend` with a derivative of its own: only (θ_k) is kept of a step."""
-    pure, consts = jax.closure_convert(loss, fast, jnp.int32(0))
-    return _descend(pure, steps, fast, rates, tuple(consts))
+    pure, floats, others = closed(loss, fast)
+    return _descend(pure, steps, fast, rates, floats, others)
+
+
+def closed(loss: Loss, fast: Tree) -> tuple[Callable, tuple, tuple]:
+    """(pure, floats, others): loss(p, k) as pure(p, k, floats, others), which closes over no array.
+
+    `jax.closure_convert` leaves arrays that are no floats (keys, labels, pixels) where they are;
+    under `vmap` a derivative of one's own must not meet those.
+    """
+    program = jax.make_jaxpr(loss)(fast, jnp.int32(0))
+    kinds = [jnp.issubdtype(x.dtype, jnp.inexact) for x in program.consts]
+
+    def pure(p: Tree, k: jax.Array, floats: tuple, others: tuple) -> jax.Array:
+        floats, others = iter(floats), iter(others)
+        consts = [next(floats if kind else others) for kind in kinds]
+        return jax.core.eval_jaxpr(program.jaxpr, consts, *jax.tree.leaves((p, k)))[0]
+
+    floats, others = (
+        tuple(x for x, kind in zip(program.consts, kinds, strict=True) if kind == wanted)
+        for wanted in (True, False)
+    )
+    return pure, floats, others
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _descend(loss: Callable, steps: int, fast: Tree, rates: Tree, consts: tuple) -> Tree:
-    return _descend_forward(loss, steps, fast, rates, consts)[0]
+def _descend(
+    loss: Callable, steps: int, fast: Tree, rates: Tree, floats: tuple, others: tuple
+) -> Tree:
+    return _descend_forward(loss, steps, fast, rates, floats, others)[0]
 
 
-def _descend_forward(loss: Callable, steps: int, fast: Tree, rates: Tree, consts: tuple):
+def _descend_forward(loss, steps, fast, rates, floats, others):
     def step(now: Tree, at: tuple) -> tuple[Tree, Tree]:
         k, rate = at
-        grads = jax.grad(loss)(now, k, *consts)
+        grads = jax.grad(loss)(now, k, floats, others)
         return jax.tree.map(lambda p, a, g: p - a * g, now, rate, grads), now
 
     last, path = jax.lax.scan(step, fast, (jnp.arange(steps), rates))
-    return last, (path, rates, consts)
+    return last, (path, rates, floats, others)
 
 
 def _descend_backward(loss: Callable, steps: int, saved: tuple, v: Tree):
     """v ← v − H(α v), and the same step's share of the rates' and the constants' cotangents."""
-    path, rates, consts = saved
+    path, rates, floats, others = saved
 
     def step(carry: tuple[Tree, Tree], at: tuple) -> tuple[tuple[Tree, Tree], Tree]:
-        v, of_consts = carry
+        v, of_floats = carry
         k, now, rate = at
-        gradient = lambda p: jax.grad(loss, (0, *range(2, 2 + len(consts))))(p, k, *consts)  # noqa: E731
+        gradient = lambda p: jax.grad(loss, (0, 2))(p, k, floats, others)  # noqa: E731
         direction = jax.tree.map(lambda a, x: jnp.broadcast_to(-a * x, x.shape), rate, v)
-        (g, *_), (hv, *mixed) = jax.jvp(gradient, (now,), (direction,))
+        (g, _), (hv, mixed) = jax.jvp(gradient, (now,), (direction,))
         of_rate = jax.tree.map(lambda a, x, y: _like(a, -x * y), rate, v, g)
         v = jax.tree.map(jnp.add, v, hv)
-        return (v, jax.tree.map(jnp.add, of_consts, tuple(mixed))), of_rate
+        return (v, jax.tree.map(jnp.add, of_floats, mixed)), of_rate
 
-    start = v, jax.tree.map(jnp.zeros_like, consts)
-    (v, of_consts), of_rates = jax.lax.scan(
+    start = v, jax.tree.map(jnp.zeros_like, floats)
+    (v, of_floats), of_rates = jax.lax.scan(
         step, start, (jnp.arange(steps), path, rates), reverse=True
     )
-    return v, of_rates, of_consts
+    return v, of_rates, of_floats, None
 
 
 def _like(rate: jax.Array, x: jax.Array) -> jax.Array:

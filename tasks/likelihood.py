@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from models.decoding import PAD, UNK
+from models.layers import is_zero
 
 
 def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
@@ -45,13 +46,13 @@ def unlikelihood(logits: jax.Array, target: jax.Array) -> jax.Array:
     return -(jnp.log(jnp.maximum(1.0 - p, 1e-5)) * wanted).sum(-1)
 
 
-def drop_words(tokens: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+def drop_words(tokens: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax.Array:
     """tokens [B, N, T] -> the same with words replaced by UNK with probability `rate`.
 
     The decoder must then look at the image (Bowman et al. 2016, section 3.1). The first token
     (BOS or a language's) and the special ids stay; without a key nothing is dropped.
     """
-    if not rate or key is None:
+    if is_zero(rate) or key is None:
         return tokens
     word = (tokens > UNK) & (jnp.arange(tokens.shape[-1]) > 0)
     return jnp.where(word & jax.random.bernoulli(key, rate, tokens.shape), UNK, tokens)

@@ -8,9 +8,9 @@ import pathlib
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+# Unoptimised programs compile sooner, and a test runs what it compiles a few times at most.
+FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 CACHE = pathlib.Path(
     os.environ.setdefault("CAPAX_TEST_CACHE", f"{tempfile.gettempdir()}/capax-test-cache")
 )

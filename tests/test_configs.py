@@ -53,8 +53,12 @@ def test_the_full_form_builds(name):
     assert jax.tree.leaves(built.abstract().params)
 
 
+# A sweep's own run is tested on a toy (tests/training/test_sweep_run.py), which takes less long.
+RUN = [name for name in CONFIGS if not name.startswith("sweep_")]
+
+
 @pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS]
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in RUN]
 )
 def test_smoke(name, tmp_path):
     c = importlib.import_module(f"configs.{name}").get_config("smoke")

@@ -16,7 +16,7 @@ def texts(folder: pathlib.Path) -> pathlib.Path:
 def omniglot(folder: pathlib.Path) -> pathlib.Path:
     folder.mkdir(parents=True)
     tiny_omniglot.write_background(folder, characters=8)
-    return folder
+    return tiny_omniglot.write_runs(folder)
 
 
 def photographs(folder: pathlib.Path) -> pathlib.Path:

@@ -25,6 +25,7 @@ from training.state import TrainState
 IN_FLIGHT = 8
 
 
+NAMED = 16  # examples in an error message
 # Metrics that are about what went wrong, not about the run.
 FLAGS = ("nonfinite", "bad_example", "bad_share")
 
@@ -142,14 +143,17 @@ class _Suspects:
     metrics: dict[str, jax.Array]
     index: np.ndarray | None
 
-    def ids(self, updates: int) -> list[int]:
+    def named(self, update: int) -> str:
+        """` (examples 3, 7)` of one update of the call, or nothing."""
         if self.index is None:
-            return []
-        examples = [int(i) for i in np.ravel(self.index) if i >= 0]
-        share = float(self.metrics.get("bad_share", 0.0))
-        if round(share * len(examples) / updates) == 1:  # of several their mean would be told
-            return [int(self.metrics["bad_example"])]
-        return examples
+            return ""
+        index = np.reshape(self.index, (-1, self.index.shape[-1]))[update]
+        examples = [int(i) for i in index if i >= 0]
+        if round(float(self.metrics.get("bad_share", 0.0)) * len(examples)) == 1:
+            examples = [int(self.metrics["bad_example"])]  # of several their mean would be told
+        shown = ", ".join(map(str, examples[:NAMED]))
+        more = f" and {len(examples) - NAMED} more" if len(examples) > NAMED else ""
+        return f" (examples {shown}{more})" if examples else ""
 
 
 class _Watch:
@@ -191,12 +195,11 @@ class _Watch:
         if self._skipped is not None:
             self._skipped += count
             return
-        step += self._updates - count  # with several updates in a call: the first that went wrong
-        ids = suspects.ids(self._updates)
-        said = f" (examples {', '.join(map(str, ids))})" if ids else ""
+        update = self._updates - count  # with several in a call: the first that went wrong
+        step += update
         good = self._last_good()
         raise NonFiniteError(
-            f"step {step}: the loss or its gradient is NaN or Inf{said}. "
+            f"step {step}: the loss or its gradient is NaN or Inf{suspects.named(update)}. "
             + (f"The last good checkpoint is {good}; " if good else "No checkpoint was saved yet; ")
             + "lower optim.lr or optim.clip, look at those examples, or set "
             "step.skip_nonfinite=True to leave such batches out."

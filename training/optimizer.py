@@ -81,6 +81,7 @@ def make_optimizer(
     gradual unfreezing (Howard & Ruder 2018, section 3.3). Until its step comes a parameter's
     gradient, update, weight decay and moments are zero.
     `update` needs the run's step: `tx.update(grads, opt_state, params, step=step)`.
+    lr, weight_decay, clip, momentum, b1, b2, eps and end_factor may be traced scalars (a sweep).
     """
     _known("optim.type", type, RULES)
     rate = make_schedule(
@@ -88,7 +89,7 @@ def make_optimizer(
     )
     rule = {
         "adamw": lambda: optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-        "sgd": lambda: optax.trace(momentum) if momentum else optax.identity(),
+        "sgd": lambda: optax.identity() if _off(momentum) else optax.trace(momentum),
         "adafactor": lambda: optax.chain(
             optax.scale_by_factored_rms(),
             optax.clip_by_block_rms(1.0),
@@ -97,9 +98,9 @@ def make_optimizer(
     }[type]()
     parts = [
         gate(unfreeze) if unfreeze else None,
-        optax.clip_by_global_norm(clip) if clip else None,
+        None if _off(clip) else optax.clip_by_global_norm(clip),
         held_rule(rule, unfreeze) if unfreeze else rule,
-        optax.add_decayed_weights(weight_decay, _decay_mask(no_decay)) if weight_decay else None,
+        None if _off(weight_decay) else _decay(weight_decay, no_decay),
         gate(unfreeze) if unfreeze else None,
         scale_by_path(lr_factors) if lr_factors else None,
         scale_by_depth(layer_decay, layer_decay_paths) if layer_decay != 1 else None,
@@ -115,11 +116,16 @@ def _known(key: str, name: str, known: tuple[str, ...]) -> None:
         raise ValueError(f'{key}="{name}" is unknown; known: {", ".join(known)}{hint}')
 
 
-def _decay_mask(no_decay: str) -> Callable[[Any], Any]:
+def _off(value: float | jax.Array) -> bool:
+    """A Python 0 leaves its part out of the program; a traced number decides nothing."""
+    return isinstance(value, int | float) and value == 0
+
+
+def _decay(weight_decay: float, no_decay: str) -> optax.GradientTransformation:
     def mask(params: Any) -> Any:
         return map_with_path(lambda path, x: x.ndim > 1 and not re.search(no_decay, path), params)
 
-    return mask
+    return optax.add_decayed_weights(weight_decay, mask)
 
 
 def _scale_by_step(rate: Schedule) -> optax.GradientTransformationExtraArgs:

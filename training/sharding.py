@@ -170,7 +170,7 @@ def init_state(
     the random ones before `task.freeze`. Raises ValueError naming paths that do not fit.
     """
     loaded = flatten(pretrained or {})
-    make = _initialiser(task, tx, ema)
+    make = initialiser(task, tx, ema)
     key = jax.random.key(seed)
     shardings = state_shardings(jax.eval_shape(make, key, loaded), rules, mesh)
     with jax.set_mesh(mesh):
@@ -182,14 +182,16 @@ def abstract_state(
 ) -> TrainState:
     """Shapes, dtypes and shardings of the state, nothing allocated: what a restore fills."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(_initialiser(task, tx, ema), key, {})
+    shapes = jax.eval_shape(initialiser(task, tx, ema), key, {})
     shardings = state_shardings(shapes, rules, mesh)
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
     )
 
 
-def _initialiser(task: Any, tx: Any, ema: float) -> Any:
+def initialiser(task: Any, tx: Any, ema: float) -> Any:
+    """(key, loaded weights) -> the state at step 0, to be jitted."""
+
     def make(key: jax.Array, loaded: dict[str, Any]) -> TrainState:
         params, stats = task.init(fold_name(key, "init", 0))
         tree = _replace({"params": params, "stats": stats}, loaded)

@@ -87,9 +87,36 @@ def make_train_step(
     counter goes on and the flag is called `skipped`. updates_per_call: small models learn faster
     when one call makes many updates, each with its own batch; the result is the same.
     """
+    options = dict(accum_steps=accum_steps, passes=passes, ema=ema, schedule=schedule)
+    step = pure_step(task, tx, mesh=mesh, skip_nonfinite=skip_nonfinite, **options)
+
+    def steps(state: TrainState, batches: Any, root: jax.Array, shardings: TrainState):
+        one = lambda state, batch: step(state, batch, root, shardings)  # noqa: E731
+        state, metrics = jax.lax.scan(one, state, batches)
+        return state, _over_updates(metrics)
+
+    many = updates_per_call > 1
+    return TrainStep(steps if many else step, seed=seed, mesh=mesh, updates=updates_per_call)
+
+
+def pure_step(
+    task: Any,
+    tx: optax.GradientTransformation,
+    *,
+    mesh: Mesh | None = None,
+    accum_steps: int = 1,
+    passes: int = 1,
+    ema: float = 0.0,
+    schedule: Callable | None = None,
+    skip_nonfinite: bool = False,
+) -> Callable:
+    """(state, batch, root key, shardings) -> (state, metrics): what `make_train_step` compiles.
+
+    Without a mesh, and with shardings None, it constrains nothing: a sweep maps it over states.
+    """
     tx = optax.with_extra_args_support(tx)
 
-    def step(state: TrainState, batch: Any, root: jax.Array, shardings: TrainState):
+    def step(state: TrainState, batch: Any, root: jax.Array, shardings: TrainState | None = None):
         key = fold_name(root, "loss", state.step)
         micro = _split(batch, accum_steps, mesh)
 
@@ -110,13 +137,7 @@ def make_train_step(
         new = new.replace(step=state.step + advance)
         return (new.replace(ema=_average(new, ema, bad)) if ema else new), metrics
 
-    def steps(state: TrainState, batches: Any, root: jax.Array, shardings: TrainState):
-        one = lambda state, batch: step(state, batch, root, shardings)  # noqa: E731
-        state, metrics = jax.lax.scan(one, state, batches)
-        return state, _over_updates(metrics)
-
-    many = updates_per_call > 1
-    return TrainStep(steps if many else step, seed=seed, mesh=mesh, updates=updates_per_call)
+    return step
 
 
 def _over_updates(metrics: Metrics) -> Metrics:
@@ -138,17 +159,24 @@ def _over_updates(metrics: Metrics) -> Metrics:
 
 
 def _gradient(
-    task: Any, state: TrainState, micro: Any, key: jax.Array, first: Any, shardings: TrainState
+    task: Any, state: TrainState, micro: Any, key: jax.Array, first: Any, shardings: Any
 ) -> tuple[Any, Any, tuple]:
     """Summed gradient, new statistics and (loss_sum, count, metric sums) over the micro-batches.
 
     Under fsdp parameters are gathered once for all of them (ZeRO-2). Left to itself the partitioner
     would rather gather the activations, batch and all: tens of times as many bytes.
     """
-    state = state.replace(
-        params=jax.lax.with_sharding_constraint(state.params, whole(shardings.params)),
-        frozen=jax.lax.with_sharding_constraint(state.frozen, whole(shardings.frozen)),
-    )
+    if shardings is not None:
+        state = state.replace(
+            params=jax.lax.with_sharding_constraint(state.params, whole(shardings.params)),
+            frozen=jax.lax.with_sharding_constraint(state.frozen, whole(shardings.frozen)),
+        )
+
+    def split_up(grads: Any) -> Any:
+        """Without the constraint XLA may keep a full gradient on every device under fsdp."""
+        if shardings is None:
+            return grads
+        return jax.lax.with_sharding_constraint(grads, shardings.params)
 
     def body(carry: tuple, item: tuple) -> tuple[tuple, tuple]:
         total, stats = carry
@@ -156,8 +184,7 @@ def _gradient(
         now = state.replace(stats=stats)
         loss = jax.value_and_grad(task.loss, has_aux=True)
         (loss_sum, aux), grads = loss(state.params, now, batch, jax.random.fold_in(key, first + i))
-        # Without the constraint XLA may keep a full gradient on every device under fsdp.
-        grads = jax.lax.with_sharding_constraint(grads, shardings.params)
+        grads = split_up(grads)
         total = grads if total is None else jax.tree.map(jnp.add, total, grads)
         stats = stats if aux.stats is None else aux.stats
         return (total, stats), (loss_sum, aux.count, dict(aux.metrics))
@@ -167,8 +194,7 @@ def _gradient(
         batch = jax.tree.map(lambda x: x[0], micro)
         (grads, stats), sums = body((None, state.stats), (batch, 0))
         return grads, stats, sums
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    zeros = jax.lax.with_sharding_constraint(zeros, shardings.params)
+    zeros = split_up(jax.tree.map(jnp.zeros_like, state.params))
     (grads, stats), sums = jax.lax.scan(body, (zeros, state.stats), (micro, jnp.arange(n)))
     return grads, stats, jax.tree.map(lambda x: x.sum(0), sums)
 
@@ -207,7 +233,7 @@ def _average(state: TrainState, decay: float, bad: jax.Array) -> Any:
     )
 
 
-def _split(batch: Any, n: int, mesh: Mesh) -> Any:
+def _split(batch: Any, n: int, mesh: Mesh | None) -> Any:
     """[B, ...] -> [n, B/n, ...] with rows j, j+n, ... in micro-batch j.
 
     A strided split keeps every row on its device: each holds a contiguous block of the batch.
@@ -217,11 +243,13 @@ def _split(batch: Any, n: int, mesh: Mesh) -> Any:
         if n == 1:
             return x[None]
         x = x.reshape(x.shape[0] // n, n, *x.shape[1:]).swapaxes(0, 1)
+        if mesh is None:
+            return x
         spec = PartitionSpec(None, BATCH_AXES)
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
     rows = {x.shape[0] for x in jax.tree.leaves(batch)}
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    shards = mesh.shape["data"] * mesh.shape["fsdp"] if mesh else 1
     for b in rows:
         if b % (n * shards):
             raise ValueError(

@@ -83,6 +83,39 @@ def test_stats_are_returned_on_request_and_never_mutated():
         assert not np.array_equal(flat["new"][name], old)
 
 
+class Scaled(nnx.Module):
+    """A number of its own, and a part that has one: what a sweep may vary."""
+
+    def __init__(self, *, rngs, scale=1.0):
+        self.scale, self.inner = scale, ConvNorm(3, 4, rngs=rngs, momentum=0.5)
+
+    def __call__(self, x, train_stats=False):
+        return self.scale * self.inner(x, train_stats)
+
+
+def test_numbers_of_a_module_can_be_traced():
+    """As if constructed with them, also where statistics come back."""
+    model = functional(lambda rngs: Scaled(rngs=rngs, scale=2.0))
+    variables = model.init(jax.random.key(0))
+
+    def call(scale):
+        varied = model.varied({"scale": scale}).varied({"inner.norm.momentum": 0.9})
+        return varied.apply(variables, X, train_stats=True, return_stats=True)
+
+    (two, six), stats = jax.jit(jax.vmap(call, out_axes=(0, None)))(jnp.array([2.0, 6.0]))
+    plain, before = model.apply(variables, X, train_stats=True, return_stats=True)
+    np.testing.assert_allclose(two, plain, atol=1e-6)
+    np.testing.assert_allclose(six, 3 * plain, atol=1e-5)
+    moved = lambda s: s["inner"]["norm"]["mean"]  # noqa: E731
+    np.testing.assert_allclose(5 * moved(stats), moved(before), atol=1e-6)
+    for path, has in (
+        ("inner.norm.speed", "BatchNorm has eps, momentum"),
+        ("outer.rate", "no num"),
+    ):
+        with pytest.raises(ValueError, match=has):
+            model.varied({path: 1.0}).apply(variables, X)
+
+
 @pytest.mark.parametrize("depth", [3, 6], ids=["unrolled", "scanned"])
 def test_stacked_layers_equal_a_loop_and_remat_changes_nothing(depth):
     variables = tower(depth=depth).init(jax.random.key(0))

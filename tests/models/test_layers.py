@@ -169,6 +169,15 @@ def test_dropout_keeps_the_expectation_and_the_key_decides():
         dropout(x, 1.5, KEY)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_traced_dropout_rate_drops_the_same(dtype):
+    x = jnp.ones((16, 33), dtype)
+    several = jax.jit(jax.vmap(lambda rate: dropout(x, rate, KEY)))(jnp.array([0.0, 0.25, 0.5]))
+    assert several.dtype == dtype
+    for rate, y in zip((0.0, 0.25, 0.5), several, strict=True):
+        np.testing.assert_array_equal(y, dropout(x, rate, KEY))
+
+
 def test_random_words_look_random():
     draw = jax.jit(lambda i: random_words(jax.random.fold_in(KEY, i), (500, 400)))
     a, b = (np.asarray(draw(i)).astype(np.float64) / 2**32 for i in (0, 1))

@@ -95,6 +95,27 @@ def test_unlikelihood_and_token_dropout_reach_the_loss():
     np.testing.assert_allclose(dropped["logits"], logits, rtol=1e-5)
 
 
+def test_numbers_of_the_task_and_the_model_can_be_traced():
+    """A sweep's way: as if constructed with them, in one program for several."""
+    data, key, params = batch(), jax.random.key(2), variables()["params"]
+
+    def total(rate, **numbers):
+        task = Captioning(model=model().varied({"decoder.dropout": rate})).varied(**numbers)
+        return task.loss(params, State(), data, key)[0]
+
+    traced = jax.jit(lambda rate, eps: total(rate, label_smoothing=eps, doubly_stochastic=eps))
+    built = Captioning(model=model().varied({"decoder.dropout": 0.5}), label_smoothing=0.2,
+                       doubly_stochastic=0.2)  # fmt: skip
+    expected = jax.jit(lambda: built.loss(params, State(), data, key)[0])()
+    np.testing.assert_allclose(traced(0.5, 0.2), expected, rtol=1e-5)
+    assert abs(traced(0.5, 0.1) - expected) > 1e-2 and abs(traced(0.1, 0.2) - expected) > 1e-2
+    assert traced._cache_size() == 1
+    rest = dict(unlikelihood=0.5, token_dropout=0.4, scheduled_sampling=0.5)
+    assert jax.eval_shape(lambda rest: total(0.1, **rest), rest).shape == ()
+    with pytest.raises(ValueError, match=r"config\.task\.smoothing is not kept by Captioning"):
+        built.varied(smoothing=0.1)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_padding_changes_nothing(axis):
     """More PAD columns, a missing caption, an empty example: same sum, same count."""

@@ -10,6 +10,7 @@ import pytest
 from data.sinusoids import Sinusoids
 from models.functional import functional
 from models.mlp import MLP
+from tasks.imaml import iMAML
 from tasks.maml import MAML
 from tasks.protonet import ProtoNet
 from tasks.regression import Regression
@@ -47,6 +48,21 @@ def same(a, b, tolerance=1e-6):
 
 def meta_learner(order=2):
     return MAML(model=learner("linear"), inner_lr=0.3, inner_steps=2, order=order)
+
+
+def test_own_derivatives_are_mapped_over_episodes_too():
+    """What labels, keys and masks a loss closes over are of each episode its own."""
+    batch, key = even(2), jax.random.key(1)
+    how = dict(model=learner("linear"), inner_lr=0.3, inner_steps=2)
+    tasks = dict(reverse=MAML(**how), forward=MAML(derivative="forward_over_reverse", **how))
+    params, stats = tasks["reverse"].init(jax.random.key(0))
+    state = type("State", (), dict(frozen={}, stats=stats, step=jnp.int32(0)))
+    found = {}
+    for name, task in (tasks | {"implicit": iMAML(**how)}).items():
+        loss = lambda p, task=task: task.loss(p, state, batch, key)[0]  # noqa: E731
+        found[name] = flatten(jax.jit(jax.grad(loss))(params))
+    same(found["reverse"], found["forward"], 1e-5)
+    assert all(np.isfinite(x).all() for x in found["implicit"].values())
 
 
 def test_mapped_tasks_are_a_loop_over_tasks():
@@ -97,15 +113,16 @@ def test_padded_episodes_are_unpadded_ones():
     same(run(meta_learner(), padded)[0], run(meta_learner(), even(2))[0])
 
 
-def sinusoids(task_class=MAML, **options):
-    data = Sinusoids(shots=5, queries=5, batch_size=4)
-    model = functional(lambda rngs: MLP(hidden=(16,), rngs=rngs))
+def sinusoids(task_class=MAML, *, shots=5, hidden=(16,), **options):
+    data = Sinusoids(shots=shots, queries=shots, batch_size=4)
+    model = functional(lambda rngs: MLP(hidden=hidden, rngs=rngs))
     return data, task_class(model=model, base=Regression, **{"inner_lr": 0.02, **options})
 
 
-def learn(data, task, *, total, state=None, updates=1, lr=2e-3):
+def learn(data, task, *, total, state=None, updates=1, **rule):
     mesh = make_mesh(devices=jax.devices()[:1])
-    tx, schedule = make_optimizer(lr=lr, schedule="constant", total_steps=total)
+    rule = dict(lr=2e-3, schedule="constant", total_steps=total) | rule
+    tx, schedule = make_optimizer(**rule)
     step = make_train_step(task, tx, seed=3, mesh=mesh, schedule=schedule, updates_per_call=updates)
     state = state or init_state(task, tx, seed=3, mesh=mesh)
     batches = data.batches(start=int(state.step), seed=3)
@@ -149,21 +166,21 @@ def test_nan_in_an_inner_loop_names_the_episode():
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "lr"),
+    ("kind", "options", "rule"),
     [
-        (MAML, {}, 5e-3),
-        (MAML, dict(learn_lr="tensor"), 5e-3),
-        (Reptile, dict(inner_steps=8, inner_lr=0.01), 5e-3),
+        (MAML, dict(inner_steps=3, inner_lr=0.01), dict(clip=10.0)),
+        (MAML, dict(learn_lr="tensor", inner_lr=0.01), dict(clip=10.0)),
+        # θ moves a third of the way to where its episodes ended.
+        (Reptile, dict(inner_steps=8, inner_lr=0.01), dict(type="sgd", momentum=0.0, lr=0.3)),
     ],
     ids=["maml", "meta-sgd", "reptile"],
 )
-def test_learns_sinusoids(kind, options, lr):
-    """After seconds of training a step on five points helps, where it did not before."""
-    data, task = sinusoids(kind, **options)
-    first = task.init(jax.random.key(3))
+def test_learns_sinusoids(kind, options, rule):
+    """After seconds of training its steps on ten points find the curve, which varies by 3.7."""
+    data, task = sinusoids(kind, shots=10, hidden=(40, 40), **options)
     held_out = data.gather([data.plan("test", data.shape, 0).draw(i) for i in range(200)])
     score = jax.jit(task.scores)
     error = lambda params: float(score({"params": params, "stats": {}}, held_out)["mse"].mean())  # noqa: E731
-    last, losses = learn(data, task, total=3_000, updates=500, lr=lr)
-    assert error(last.params) < 0.6 * error(first[0])
+    last, losses = learn(data, task, total=3_000, updates=500, **rule)
+    assert error(last.params) < 2.2
     assert np.isfinite(losses).all()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.imaml import _optimum, iMAML
-from tasks.inner_loop import descend
+from tasks.inner_loop import closed, descend
 from tasks.regression import Regression
 from tests.tasks.curves import D, Line, Net, close, differences, episode, gradient, mse, start
 
@@ -87,9 +87,9 @@ def test_strength_and_slow_parameters_get_their_cotangents():
     solve = imaml(model).solve
 
     def outer(log_strength):
-        pure, consts = jax.closure_convert(loss, params, jnp.int32(0))
+        pure, *constants = closed(loss, params)
         rates = {"head": {"w": jnp.full((400,), 0.2)}}
-        found = _optimum(pure, 400, solve, params, rates, jnp.exp(log_strength), tuple(consts))
+        found = _optimum(pure, 400, solve, params, rates, jnp.exp(log_strength), *constants)
         return mse(model, found, one["query"])
 
     here = jnp.log(LAMBDA)
