@@ -11,7 +11,7 @@ from configs.common import few_shot, finish
 
 def get_config(arg: str = ""):
     c = few_shot()
-    c.total_steps = 2_000
+    c.total_steps = 1_500
     c.data = dict(
         type="episodes",
         source="omniglot",
@@ -19,8 +19,9 @@ def get_config(arg: str = ""):
         options=dict(
             rotations=4,
             mirrored=True,
+            margin=1.2,  # the box around the ink: place, size and width say nothing of a character
+            stretch=0.75,
             dev=(),
-            margin=1.25,  # the square around the ink: size and place of a character say nothing
         ),
         class_counts=(242, 0, 0),  # all; to tune: () and options.dev=("Balinese", "Latin", ...)
         within_groups=True,  # the test tells characters of one alphabet apart
@@ -30,15 +31,16 @@ def get_config(arg: str = ""):
         batch_size=3,
         image_size=32,
         augment=dict(
-            rotate=10, shear=0.2, scale=0.15, shift=0.05, elastic=0.02, blur=0.8, contrast=0.4
+            rotate=8, shear=0.15, scale=0.15, shift=0.04, elastic=0.015, blur=0.8, contrast=0.4
         ),
     )
     c.model = dict(
-        type="learner",
-        encoder=dict(type="conv_map", widths=(48, 48, 48, 48), width=32, norm="running"),
+        type="learner", encoder=dict(type="conv_pyramid", widths=(48, 64, 96), norm="running")
     )
-    c.task = dict(type="local_matching", reach=2, stride=2, scale=10.0, batch_norm="running")
-    c.optim.update(lr=3e-3, warmup=50, weight_decay=1e-3)
+    c.task = dict(
+        type="local_matching", reach=(2, 1, 0), stride=(2, 1, 1), scale=5.0, batch_norm="running"
+    )
+    c.optim.update(lr=5e-3, warmup=30, weight_decay=1e-3)
     c.evals = dict(runs=dict(type="omniglot_runs", split="runs", every=0, path=""))
     c.checkpoint = dict(every=500, keep=1, best="")
     return finish(c, arg)

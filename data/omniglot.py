@@ -17,24 +17,25 @@ from data.class_images import split_by_group, zipped
 from data.classes import ClassTable, Row, ordered
 from data.source import ZipImage, existing
 
-LEAST = 30  # pixels: a dot is not drawn larger than a character of this size
+# Pixels: a dot is not drawn larger than a character of LEAST, nor a line wider than one of THIN.
+LEAST, THIN = 30, 12
 
 
 class Glyph(NamedTuple):
     """One drawing, ink bright on black, turned by quarters to the left and then maybe mirrored.
 
-    margin: 0 is the whole sheet; else the square around the ink, that many times as large: how
-    large a character is drawn then makes no difference, and few pixels are enough for it.
+    margin, stretch: see `around_ink`.
     """
 
     image: ZipImage
     turn: int = 0
     mirror: bool = False
     margin: float = 0.0
+    stretch: float = 0.0
 
     def __call__(self) -> np.ndarray:
         """uint8 [h, w, 3]."""
-        picture = _upright(self.image, self.margin, os.getpid())
+        picture = _upright(self.image, self.margin, self.stretch, os.getpid())
         picture = np.rot90(picture, self.turn)
         return picture[:, ::-1] if self.mirror else picture
 
@@ -47,6 +48,7 @@ def read(
     rotations: int = 1,
     mirrored: bool = False,
     margin: float = 0.0,
+    stretch: float = 0.0,
     dev: Sequence[str] = (),
     test: Sequence[str] = (),
 ) -> ClassTable:
@@ -54,7 +56,8 @@ def read(
 
     parts: of the publisher's archives: "background", and "evaluation", of whose characters the
     20-run test is made. rotations: 4 adds the classes "Latin/character01@90" and so on, in groups
-    of their own; mirrored: "Latin/character01@90m", twice as many. dev, test: alphabets kept.
+    of their own; mirrored: "Latin/character01@90m", twice as many. margin, stretch: see
+    `around_ink`. dev, test: alphabets kept.
     """
     if rotations not in (1, 2, 4):
         raise ValueError(f"data.options.rotations={rotations} must be 1, 2 or 4")
@@ -65,7 +68,9 @@ def read(
         for turn, mirror in turns:
             suffix = f"@{90 * turn}{'m' * mirror}" if turn or mirror else ""
             label = character + suffix
-            rows.append(Row(Glyph(image, turn, mirror, margin), label, f"{image.path}:{name}"))
+            rows.append(
+                Row(Glyph(image, turn, mirror, margin, stretch), label, f"{image.path}:{name}")
+            )
             groups[label] = character.split("/")[0] + suffix
             if suffix:
                 copies[label] = character
@@ -89,16 +94,25 @@ def _drawings(folder: Path, parts: Sequence[str]) -> dict[str, ZipImage]:
 
 
 @functools.lru_cache(maxsize=1)  # a drawing's turned copies come one after the other
-def _upright(image: ZipImage, margin: float, pid: int) -> np.ndarray:
-    return around_ink(255 - images.decode(image(), f"{image.path}:{image.member}"), margin)
+def _upright(image: ZipImage, margin: float, stretch: float, pid: int) -> np.ndarray:
+    picture = images.decode(image(), f"{image.path}:{image.member}")
+    return around_ink(255 - picture, margin, stretch)
 
 
-def around_ink(picture: np.ndarray, margin: float) -> np.ndarray:
-    """[h, w, 3], ink bright on black -> the square around the ink; as it is where margin is 0."""
+def around_ink(picture: np.ndarray, margin: float, stretch: float = 0.0) -> np.ndarray:
+    """[h, w, 3], ink bright on black -> the box around the ink, `margin` times as large.
+
+    Where and how large a character is drawn then makes no difference, and few pixels are enough.
+    stretch 0: the box is square; 1: it has the ink's own shape, which the square image that is made
+    of it loses; between them a power of it. margin 0: the whole sheet.
+    """
     ys, xs = np.nonzero(picture[..., 0] > 127)
     if not margin or not len(ys):
         return picture
-    side = round(margin * max(np.ptp(ys) + 1, np.ptp(xs) + 1, LEAST))
-    top, left = (round((v.min() + v.max() + 1 - side) / 2) for v in (ys, xs))
-    wide = np.pad(picture, ((side, side), (side, side), (0, 0)))
-    return wide[top + side : top + 2 * side, left + side : left + 2 * side]
+    extents = [max(np.ptp(v) + 1, THIN) for v in (ys, xs)]
+    longest = max(*extents, LEAST)
+    tall, wide = (round(margin * longest * (e / longest) ** stretch) for e in extents)
+    top, left = (round((v.min() + v.max() + 1 - n) / 2) for v, n in ((ys, tall), (xs, wide)))
+    edge = max(tall, wide)
+    padded = np.pad(picture, ((edge, edge), (edge, edge), (0, 0)))
+    return padded[top + edge : top + edge + tall, left + edge : left + edge + wide]

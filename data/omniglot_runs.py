@@ -4,6 +4,7 @@ In a run every test drawing is to be told which of 20 training drawings, all by 
 the same character (Lake et al. 2015). The path is the publisher's all_runs.zip, or its folder.
 """
 
+import functools
 import re
 from pathlib import Path
 
@@ -24,10 +25,12 @@ ANSWERS = "class_labels.txt"  # lines "run01/test/item01.png run01/training/clas
 class OmniglotRuns(Episodes):
     """The runs as episodes of a split of their own; index 0 is run01.
 
-    margin: of data/omniglot.py. size, channels: of the images.
+    size, channels: of the images; margin, stretch: of data/omniglot.py `around_ink`.
     """
 
-    def __init__(self, path: str, *, size: int, channels: int, margin: float = 0.0) -> None:
+    def __init__(
+        self, path: str, *, size: int, channels: int, margin: float = 0.0, stretch: float = 0.0
+    ) -> None:
         place = existing(path)
         place = place / ARCHIVE if place.is_dir() else place
         if not place.exists():
@@ -36,18 +39,17 @@ class OmniglotRuns(Episodes):
                 "of its runs out of config.evals"
             )
         self.name, self.names, self.runs, self.rows = str(place), [], [], []
+        self._glyph = functools.partial(Glyph, margin=margin, stretch=stretch)
         images = zipped(place)[1]
         for run in sorted({name.split("/")[0] for name in images}):
-            self._add(run, _answers(place, run), images, margin)
+            self._add(_answers(place, run), images)
         self.columns = {"image": image_column(self.rows, size, channels)}
 
-    def _add(
-        self, run: str, answers: dict[str, str], images: dict[str, ZipImage], margin: float
-    ) -> None:
+    def _add(self, answers: dict[str, str], images: dict[str, ZipImage]) -> None:
         """One more run, labels in the order of its training drawings."""
         training = sorted(set(answers.values()))
-        support = [self._row(name, images, margin) for name in training]
-        query = [self._row(name, images, margin) for name in answers]
+        support = [self._row(name, images) for name in training]
+        query = [self._row(name, images) for name in answers]
         label = [training.index(right) for right in answers.values()]
         known = range(len(self.names), len(self.names) + len(training))
         self.names += training
@@ -55,10 +57,10 @@ class OmniglotRuns(Episodes):
         arrays = (np.array(x, np.int64) for x in of)
         self.runs.append(Drawn(*arrays, tuple(known), len(training), len(self.runs)))
 
-    def _row(self, name: str, images: dict[str, ZipImage], margin: float) -> int:
+    def _row(self, name: str, images: dict[str, ZipImage]) -> int:
         if name not in images:
             raise ValueError(f"{self.name}: {ANSWERS} names {name}, which is not in the archive")
-        self.rows.append(Row(Glyph(images[name], margin=margin), name, f"{self.name}:{name}"))
+        self.rows.append(Row(self._glyph(images[name]), name, f"{self.name}:{name}"))
         return len(self.rows) - 1
 
     def plan(self, split: str, shape: Shape, seed: int) -> "OmniglotRuns":

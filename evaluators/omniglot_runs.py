@@ -29,7 +29,8 @@ class OmniglotRuns(Episodes):
         every: int = 0,
         **options: Any,
     ):
-        runs = Runs(path or data.path, margin=data.options.get("margin", 0.0), **data.image)
+        alike = {k: data.options[k] for k in ("margin", "stretch") if k in data.options}
+        runs = Runs(path or data.path, **alike, **data.image)
         fixed = dict(ways=runs.runs[0].ways, shots=1, queries=1, episodes=len(runs.runs), seed=0)
         super().__init__(predict, runs, split=split, every=every, **(options | fixed))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from models.functional import Model
 from tasks.base import Tree
@@ -42,45 +43,58 @@ def distortion(a: jax.Array, b: jax.Array, reach: int, stride: int) -> jax.Array
 
 
 class LocalMatching(MetricLearner):
-    """Logits are −scale times the mean over a class's support rows of both ways' distances.
+    """Logits are minus the mean, over a class's support rows, of both ways' distances times scales.
 
-    reach: how far a place is searched for, in places of the encoder's grid; stride: every how many
-    places are. scale: its first value, trained.
+    The encoder's grid is one square map, or a pyramid of them, each of half the sides of the one
+    before. reach: of each map, how far a place is searched for; stride: every how many places are;
+    scale: the first value of what each map's distance is multiplied by, trained.
     """
 
     reads = "states"
 
     def __init__(
-        self, *, model: Model, reach: int = 2, stride: int = 2, scale: float = 10.0, **options: Any
+        self,
+        *,
+        model: Model,
+        reach: tuple[int, ...] = (2, 1, 0),
+        stride: tuple[int, ...] = (2, 1, 1),
+        scale: float = 5.0,
+        **options: Any,
     ):
         super().__init__(model=model, **options)
-        if reach < 0 or stride < 1 or scale <= 0:
+        if len(reach) != len(stride) or not reach or min(reach) < 0 or min(stride) < 1:
             raise ValueError(
-                f"config.task.reach={reach}, stride={stride}, scale={scale}: they must be at least "
-                "0, at least 1 and larger than 0."
+                f"config.task.reach={reach} and stride={stride} must be as many numbers, at least "
+                "0 and 1, as the encoder has maps."
             )
-        self.reach, self.stride = reach, stride
-        self.scalars = {"log_scale": math.log(scale)}
+        if scale <= 0:
+            raise ValueError(f"config.task.scale={scale} must be larger than 0.")
+        self.each = tuple(zip(reach, stride, strict=True))
+        self.scalars = {f"log_scale{i}": math.log(scale) for i in range(len(reach))}
 
     def class_logits(
         self, variables: Tree, z: jax.Array, label: jax.Array, ways: int, query: jax.Array
     ) -> jax.Array:
-        """Support grids z [S, h·w, D], query grids [Q, h·w, D]."""
-        z, query = _square(z), _square(query)
-        how = dict(reach=self.reach, stride=self.stride)
-        apart = distortion(query, z, **how) + distortion(z, query, **how).T
+        """Support grids z [S, places, D], query grids [Q, places, D]."""
+        apart, own = 0.0, variables["scalars"]
+        for i, (a, b) in enumerate(zip(self._maps(query), self._maps(z), strict=True)):
+            both = distortion(a, b, *self.each[i]) + distortion(b, a, *self.each[i]).T
+            apart += jnp.exp(own[f"log_scale{i}"]) * both
         each = one_hot(label, ways)
-        mean = (apart @ each) / jnp.maximum(each.sum(0), 1)
-        return -jnp.exp(variables["scalars"]["log_scale"]) * mean
+        return -(apart @ each) / jnp.maximum(each.sum(0), 1)
 
-
-def _square(grid: jax.Array) -> jax.Array:
-    """[B, h·h, D] -> [B, h, h, D]. Raises ValueError for any other grid."""
-    count, places, width = grid.shape
-    side = math.isqrt(places)
-    if side * side != places:
-        raise ValueError(
-            f"local matching needs a square grid, but the encoder gives {places} places: use "
-            "square images and an encoder that keeps a map (data.image_size, model.encoder)."
-        )
-    return grid.reshape(count, side, side, width)
+    def _maps(self, grid: jax.Array) -> list[jax.Array]:
+        """[B, places, D] -> [B, h, h, D], [B, h/2, h/2, D], ... Raises ValueError for others."""
+        count, places, width = grid.shape
+        levels = len(self.each)
+        smallest = math.isqrt(places // sum(4**i for i in range(levels)))
+        sides = [smallest * 2**i for i in reversed(range(levels))]
+        if sum(side**2 for side in sides) != places:
+            raise ValueError(
+                f"config.task.reach has {levels} numbers, but the encoder's {places} places are "
+                f"not {levels} square maps, each of half the sides: set data.image_size and "
+                "config.model.encoder.widths so."
+            )
+        ends = np.cumsum([side**2 for side in sides])[:-1]
+        parts = zip(jnp.split(grid, ends, axis=1), sides, strict=True)
+        return [part.reshape(count, side, side, width) for part, side in parts]

@@ -67,7 +67,7 @@ def test_episodes_within_an_alphabet_do_not_mix_turns(folder):
         assert len({(n.split("/")[0], n.partition("@")[2]) for n in names}) == 1
 
 
-def test_the_square_around_the_ink():
+def test_the_box_around_the_ink():
     picture = np.zeros((105, 105, 3), np.uint8)
     picture[90:100, 10:50] = 255
     found = around_ink(picture, 1.25)
@@ -75,6 +75,8 @@ def test_the_square_around_the_ink():
     assert found.astype(int).sum() == picture.astype(int).sum()
     ys, xs = np.nonzero(found[..., 0])
     assert (ys.min() + ys.max(), xs.min() + xs.max()) == (49, 49)
+    assert around_ink(picture, 1.25, stretch=1.0).shape == (15, 50, 3)  # THIN is 12 pixels
+    assert around_ink(picture, 1.25, stretch=0.5).shape == (27, 50, 3)
     assert around_ink(picture, 0) is picture
     assert around_ink(np.zeros_like(picture), 1.25).shape == picture.shape
 
