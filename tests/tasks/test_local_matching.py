@@ -74,8 +74,8 @@ def test_an_image_that_is_moved_a_little_stays_alike(episode):
 
 def test_a_pyramid_adds_up_its_maps(episode):
     task = LocalMatching(model=learner(2), reach=(1, 0), stride=(1, 1))
-    variables = task.model.init(jax.random.key(0))
-    z, query = (task.embed(variables, episode[side]) for side in ("support", "query"))
+    embed = jax.jit(lambda key, rows: task.embed(task.model.init(key), rows))
+    z, query = (embed(jax.random.key(0), episode[side]) for side in ("support", "query"))
     assert z.shape == (4, 8 * 8 + 4 * 4, 3)
     scalars = {"log_scale0": jnp.log(2.0), "log_scale1": jnp.log(3.0)}
     label = episode["support"]["label"]
