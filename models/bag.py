@@ -15,7 +15,7 @@ from models.encoder import check_choice
 from models.layers import Encoded, Linear, dropout, random_words, uniform
 from models.pooling import unit as of_unit_length
 
-VECTORS = ("learned", "fixed", "onehot")
+VECTORS = ("learned", "fixed", "onehot", "both")
 WEIGHTINGS = ("one", "idf", "learned", "statistics")
 
 
@@ -25,7 +25,9 @@ class Bag(nnx.Module):
     vectors: "learned" (or read from a `weights` file); "fixed": random signs / √width, made anew
     from each id's hash and stored nowhere: lengths and angles are those of "onehot", nearly
     (Johnson & Lindenstrauss 1984; signs: Achlioptas 2003); "onehot": exactly, width = vocab_size.
-    The grid [B, T, V] of "onehot" costs nothing where it is not used.
+    The grid [B, T, V] of "onehot" costs nothing where it is not used. "both": "onehot" and "learned"
+    side by side in `pooled`, each of length 1, the learned one times a trained √mix, so that a
+    product of two texts is that of their words plus mix times that of their meanings.
 
     weighting: "one"; "idf": ln((1 + n) / (1 + n_t)) + 1, n_t of n training texts hold word t, as
     scikit-learn; "statistics": ε / (ε + P(t)), P(t) its share of the training words (Bao et al.
@@ -51,6 +53,7 @@ class Bag(nnx.Module):
         mlp: tuple[int, ...] = (),
         epsilon: float = 1e-3,
         seed: int = 0,
+        mix: float = 0.3,
         dropout: float = 0.0,
         frequencies: np.ndarray | None = None,
         documents: int = 0,
@@ -61,11 +64,12 @@ class Bag(nnx.Module):
         check_choice("vectors", vectors, VECTORS)
         check_choice("weighting", weighting, WEIGHTINGS)
         check_choice("pool", pool, ("sum", "mean"))
-        inputs = vocab_size if vectors == "onehot" else width
+        inputs = {"onehot": vocab_size, "both": vocab_size + width}.get(vectors, width)
         # Of length about 1, as the fixed ones.
         table = uniform((3 / width) ** 0.5)
-        learned = vectors == "learned"
+        learned = vectors in ("learned", "both")
         self.words = nnx.Param(table(rngs.params(), (vocab_size, width))) if learned else None
+        self.log_mix = nnx.Param(jnp.log(jnp.float32(mix))) if vectors == "both" else None
         weights = np.ones(vocab_size)
         if weighting == "statistics" and frequencies is not None:
             weights = statistics(frequencies if occurrences is None else occurrences, epsilon)
@@ -90,18 +94,26 @@ class Bag(nnx.Module):
         weights = dropout(jnp.where(real, weights, 0), self.dropout, key).astype(self.dtype)
         if self.vectors == "onehot":
             grid = jax.nn.one_hot(tokens, self.vocab_size, dtype=self.dtype) * weights[..., None]
-            rows = jnp.arange(tokens.shape[0])[:, None]
-            empty = jnp.zeros((tokens.shape[0], self.vocab_size), self.dtype)
-            pooled = empty.at[rows, tokens].add(weights)
+            pooled = self._counts(tokens, weights)
         else:
             grid = self._vectors(tokens) * weights[..., None]
             pooled = grid.sum(axis=1)
+        if self.log_mix is not None:
+            meaning = jnp.exp(self.log_mix[...] / 2).astype(self.dtype) * of_unit_length(pooled)
+            counts = of_unit_length(self._counts(tokens, weights))
+            pooled = jnp.concatenate([counts, meaning], axis=1)
         if self.pool == "mean":
             pooled = pooled / jnp.maximum(real.sum(axis=1, keepdims=True), 1)
         pooled = of_unit_length(pooled) if self.unit else pooled
         for layer in self.layers:
             pooled = jax.nn.relu(layer(pooled))
         return Encoded(grid, pooled)
+
+    def _counts(self, tokens: jax.Array, weights: jax.Array) -> jax.Array:
+        """tokens [B, T] -> how often each word is in them, weighted, [B, V]."""
+        rows = jnp.arange(tokens.shape[0])[:, None]
+        empty = jnp.zeros((tokens.shape[0], self.vocab_size), weights.dtype)
+        return empty.at[rows, tokens].add(weights)
 
     def _vectors(self, tokens: jax.Array) -> jax.Array:
         """tokens [B, T] -> [B, T, W]."""

@@ -24,6 +24,7 @@ ENCODERS = {
     "bag": partial(Bag, width=6, **FACTS),
     "bag_fixed": partial(Bag, width=8, vectors="fixed", pool="mean", unit=False, mlp=(5,), **FACTS),
     "bag_onehot": partial(Bag, vectors="onehot", weighting="statistics", **FACTS),
+    "bag_both": partial(Bag, vectors="both", width=6, weighting="learned", **FACTS),
     "cnn": partial(TextCNN, embed_width=4, filters=3, sizes=(2, 3)),
     "bilstm": partial(BiLSTM, embed_width=4, hidden=3),
     "transformer": partial(TextTransformer, width=8, depth=1, heads=2, inner_width=8),
@@ -106,6 +107,23 @@ def test_onehot_idf_is_tf_idf():
     np.testing.assert_allclose(out.grid.sum(1), tfidf, rtol=1e-6)
     np.testing.assert_allclose(averaged.pooled[:2], tfidf[:2] / tokens[:2, None], rtol=1e-6)
     assert not np.any(out.pooled[2]) and not np.any(averaged.pooled[2])
+
+
+def test_words_and_meanings_side_by_side_add_up_in_a_product():
+    """cos(a, b) = (TF-IDF's + mix times that of the summed vectors) / (1 + mix)."""
+    kinds = [text_model(Bag, vectors=v, width=6, mix=0.5, **FACTS) for v in ("both", "onehot")]
+    learned = text_model(Bag, vectors="learned", width=6, **FACTS)
+
+    @jit
+    def run():
+        both = kinds[0].init(KEY)
+        words = {"params": {"words": both["params"]["words"]}, "stats": both["stats"]}
+        given = (both, kinds[1].init(KEY), words)
+        return [m.apply(v, TEXTS).pooled for m, v in zip((*kinds, learned), given, strict=True)]
+
+    both, counts, meanings = ((z @ z.T)[0, 1] for z in run())
+    np.testing.assert_allclose(both, (counts + 0.5 * meanings) / 1.5, atol=1e-6)
+    assert abs(meanings) > 0.01
 
 
 def test_weights_of_words_are_the_formulas_and_stay_with_a_checkpoint():
