@@ -50,9 +50,7 @@ def get_config(arg: str = ""):
     )
     c.evals = dict(
         dev=dict(type="episodes", split="dev", every=60, episodes=200, ways=5, shots=1, queries=5),
-        dev5=dict(
-            type="episodes", split="dev", every=60, episodes=200, ways=5, shots=5, queries=5
-        ),
+        dev5=dict(type="episodes", split="dev", every=60, episodes=200, ways=5, shots=5, queries=5),
     )
     c.checkpoint.every = 500
     return finish(c, arg)

@@ -25,8 +25,8 @@ class Bag(nnx.Module):
     vectors: "learned" (or read from a `weights` file); "fixed": random signs / √width, made anew
     from each id's hash and stored nowhere: lengths and angles are those of "onehot", nearly
     (Johnson & Lindenstrauss 1984; signs: Achlioptas 2003); "onehot": exactly, width = vocab_size.
-    The grid [B, T, V] of "onehot" costs nothing where it is not used. "both": "onehot" and "learned"
-    side by side in `pooled`, each of length 1, the learned one times a trained √mix, so that a
+    The grid [B, T, V] of "onehot" costs nothing where it is not used. "both": `pooled` has
+    "onehot" and "learned" side by side, each of length 1, the learned one times a trained √mix: the
     product of two texts is that of their words plus mix times that of their meanings.
 
     weighting: "one"; "idf": ln((1 + n) / (1 + n_t)) + 1, n_t of n training texts hold word t, as
