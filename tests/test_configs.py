@@ -20,8 +20,7 @@ from training.sharding import make_mesh
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py") if p.stem != "common")
 # One of each kind in the ordinary suite; `pytest -m slow` runs those of all other configs.
-QUICK = ("captioning_shapes", "captioning_flickr8k", "fewshot_intents", "fewshot_slots_snips")
-QUICK += ("meta_sinusoid",)
+QUICK = ("captioning_shapes", "fewshot_intents", "meta_sinusoid")
 MAKERS = {"flickr8k": tiny_data.flickr8k, "json_lines": tiny_data.json_lines}
 MAKERS["tfds_captions"] = tiny_data.coco
 

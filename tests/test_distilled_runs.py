@@ -9,6 +9,7 @@ from training.build import ConfigError
 from training.sharding import put_batch
 from training.state import flatten
 
+pytestmark = pytest.mark.slow
 TASK = {"task.type": "distillation", "task.temperature": 2.0, "task.weight": 0.5}
 
 

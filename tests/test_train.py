@@ -80,6 +80,7 @@ def losses(workdir):
     return {r["step"]: r["loss"] for r in records if "loss" in r}
 
 
+@pytest.mark.slow
 def test_resumed_on_another_device_count_the_losses_agree(whole, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "checkpoints" / "6")

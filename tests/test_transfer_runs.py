@@ -12,6 +12,7 @@ from training.guard import guard_config, guard_value
 from training.sharding import make_mesh, put_batch
 from training.state import flatten
 
+pytestmark = pytest.mark.slow
 WORDS = (r"^decoder/(embed|output)/",)
 
 

@@ -9,9 +9,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+RUNS = [
+    pytest.param(p, marks=[pytest.mark.slow] if p.stem == "02_captioning" else [], id=p.stem)
+    for p in NOTEBOOKS
+]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS)
 def test_runs_to_its_end(path, tmp_path):
     env = {**os.environ, "CAPAX_SMALL": "1", "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
     # One device, as on a laptop; six steps repay no optimisation by the compiler.
