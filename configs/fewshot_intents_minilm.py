@@ -38,7 +38,7 @@ def get_config(arg: str = ""):
         scale=20.0,
         frozen=("encoder/(words|positions|types)",),
     )
-    c.optim.update(lr=2e-5, warmup=30, weight_decay=0.01)
+    c.optim.update(lr=2e-5, warmup=30, weight_decay=0.01, lr_factors=())
     for section in c.evals.values():
         section.every = 100
     c.checkpoint.every = 100
