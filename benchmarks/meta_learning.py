@@ -35,28 +35,36 @@ class Ours:
     """The train step of a workload: `first` compiles, `run(n)` makes n updates."""
 
     def __init__(self, work, clock):
-        self.now, self.task, self.updates = CLOCKS[clock], work.task(), work.updates
+        self.work, self.now, self.updates = work, CLOCKS[clock], work.updates
         self.host, self.mesh = work.batch(), make_mesh()
         # So small a rate that all arms stay where they are.
         tx, _ = make_optimizer(
             lr=1e-5, clip=0.0, weight_decay=0.0, total_steps=10**6, schedule="constant", warmup=0
         )
-        self.state = init_state(self.task, tx, seed=0, mesh=self.mesh)
+        task = work.task()
+        self.state = init_state(task, tx, seed=0, mesh=self.mesh)
         how = dict(updates_per_call=work.updates, accum_steps=work.accum)
-        self.step = make_train_step(self.task, tx, seed=0, mesh=self.mesh, **how)
+        self.step = make_train_step(task, tx, seed=0, mesh=self.mesh, **how)
         many = work.updates > 1
         batch = jax.tree.map(lambda x: np.stack([x] * work.updates), self.host)
         self.batch = put_batch(batch if many else self.host, self.mesh, stacked=many)
 
     def gradient(self):
-        """(loss, gradient) at the first weights, as the peers name it."""
+        """(loss, gradient) at the first weights, as the peers name it, in float64.
 
-        def mean(params, state, batch):
-            total, aux = self.task.loss(params, state, batch, jax.random.key(0))
+        In float32 a rounding now and then turns a relu or another maximum of a pool on.
+        """
+        task = self.work.task("float64")
+
+        def mean(params):
+            total, aux = task.loss(params, self.state, self.host, jax.random.key(0))
             return total / aux.count
 
-        value, grads = jax.jit(jax.value_and_grad(mean))(self.state.params, self.state, self.host)
-        return float(value), as_torch(grads)
+        with jax.enable_x64(True):
+            params = jax.tree.map(lambda x: np.asarray(x, np.float64), self.state.params)
+            jax.eval_shape(task.init, jax.random.key(0))
+            value, grads = jax.jit(jax.value_and_grad(mean))(params)
+            return float(value), as_torch(grads)
 
     def first(self):
         """Seconds of the first call."""

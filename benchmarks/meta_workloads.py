@@ -23,13 +23,13 @@ WAYS, WORDS, LENGTH = 5, 2_000, 32
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """model: its constructor, `rngs` left; maml: options; net: the peer's class and its arguments;
+    """model(dtype): its constructor; maml: options; net: the peer's class and its arguments;
     column, rows(rng, shape): the inputs and what the batch calls them.
     updates, accum: config.step's updates_per_call and accum_steps.
     """
 
     title: str
-    model: functools.partial
+    model: Callable
     maml: dict
     net: tuple[str, dict]
     tasks: int
@@ -40,8 +40,9 @@ class Workload:
     updates: int = 1
     accum: int = 1
 
-    def task(self):
-        return MAML(model=functional(lambda rngs: self.model(rngs=rngs)), **self.maml)
+    def task(self, dtype="float32"):
+        made = self.model(dtype)
+        return MAML(model=functional(lambda rngs: made(rngs=rngs)), **self.maml)
 
     def batch(self, seed=0):
         """A batch as `Episodes` and `Sinusoids` give it."""
@@ -71,7 +72,7 @@ class Workload:
         for side in (batch["support"], batch["query"]):
             x = side[self.column]
             if self.column == "image":
-                x = np.moveaxis(x, -1, 2).astype(np.float32) / 255
+                x = np.moveaxis(x, -1, 2) / 255  # float64, as all that is compared
             out += [x, side["y"] if "y" in side else side["label"]]
         return out
 
@@ -102,22 +103,27 @@ def _texts(rng, shape):
     return np.where(np.arange(LENGTH) < length, words, 0)
 
 
+def _mlp(**kw):
+    return lambda dtype: functools.partial(MLP, dtype=dtype, **kw)
+
+
 def _learner(encoder, **kw):
-    return functools.partial(Learner, encoder=functools.partial(encoder, **kw), head="linear")
+    made = lambda dtype: functools.partial(encoder, dtype=dtype, **kw)  # noqa: E731
+    return lambda dtype: functools.partial(Learner, encoder=made(dtype), head="linear")
 
 
 POSITIONS = sinusoids(LENGTH, 128).tolist()
 WORKLOADS = {
     "sinusoid": Workload(
         title="sinusoid: 25 tasks of 10 + 10 points, MLP 1-40-40-1, K = 1",
-        model=functools.partial(MLP),
+        model=_mlp(),
         maml=dict(base=Regression, inner_lr=0.01, inner_steps=1),
         net=("MLP", dict(widths=(1, 40, 40, 1))),
         tasks=25, support=10, query=10, updates=500,
     ),
     "text": Workload(
         title="text vectors: 10 tasks of 25 + 125, MLP 300-300-5, K = 10 (Bao et al. 2020)",
-        model=functools.partial(MLP, inputs=300, outputs=WAYS, hidden=(300,)),
+        model=_mlp(inputs=300, outputs=WAYS, hidden=(300,)),
         maml=dict(base=Classification, inner_lr=0.1, inner_steps=10, remat=False),
         net=("MLP", dict(widths=(300, 300, WAYS))),
         tasks=10, support=25, query=125, rows=_vectors, accum=5,

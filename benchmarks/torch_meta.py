@@ -6,6 +6,7 @@ choice (a loop over tasks or `vmap`) both are tried first, and the faster one is
 """
 
 import contextlib
+import itertools
 import json
 import sys
 import time
@@ -23,7 +24,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, widths):
         layers = []
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in itertools.pairwise(widths):
             layers += [nn.Linear(a, b), nn.ReLU()]
         super().__init__(*layers[:-1])
 
@@ -71,7 +72,8 @@ class Transformer(nn.Module):
         self.embed = nn.Embedding(vocabulary, width)
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(depth)])
         self.norm, self.head = nn.LayerNorm(width, eps=1e-6), nn.Linear(width, ways)
-        self.positions, self.root = torch.tensor(positions), width**0.5
+        self.register_buffer("positions", torch.tensor(positions), persistent=False)
+        self.root = width**0.5
 
     def forward(self, tokens):
         real = tokens > 0
@@ -170,7 +172,7 @@ PEERS = {
 }
 
 
-def prepared(path, peer):
+def prepared(path, peer, dtype):
     """(network with the given weights, {how: gradient()}) of the problem in a file."""
     data = np.load(path)
     spec = json.loads(str(data["spec"]))
@@ -178,37 +180,39 @@ def prepared(path, peer):
     net = NETS[name](**options)
     weights = {k.removeprefix("weight:"): torch.tensor(v) for k, v in data.items() if ":" in k}
     net.load_state_dict(weights)
+    net.to(dtype)
     episodes = [torch.tensor(data[f"episodes{i}"]) for i in range(4)]
-    episodes = [x.long() if x.dtype == torch.int32 else x for x in episodes]
+    episodes = [x.to(dtype) if x.is_floating_point() else x.long() for x in episodes]
     how = LOSSES[spec["loss"]], spec["steps"], spec["rate"], episodes
     return net, {name: make(net, *how) for name, make in PEERS[peer].items()}
 
 
 def fastest(ways):
-    """(name, gradient) of the one that takes least time at its second call."""
+    """Its name: the one that takes least time at its second call."""
     times = {}
     for name, gradient in ways.items():
         gradient()
         start = time.perf_counter()
         gradient()
         times[name] = time.perf_counter() - start
-    name = min(times, key=times.get)
-    return name, ways[name]
+    return min(times, key=times.get)
 
 
 def main(path, peer, threads, clock):
     torch.set_num_threads(threads)
     now = {"wall": time.perf_counter, "cpu": time.process_time}[clock]
     try:
-        net, ways = prepared(path, peer)
+        net, ways = prepared(path, peer, torch.float32)
     except ImportError as error:
         print(json.dumps(dict(error=str(error))), flush=True)
         return
-    way, gradient = fastest(ways)
-    value, grads = gradient()
-    names = [name for name, _ in net.named_parameters()]
+    way = fastest(ways)
+    exact, its_ways = prepared(path, peer, torch.float64)
+    value, grads = its_ways[way]()
+    names = [name for name, _ in exact.named_parameters()]
     np.savez(f"{path}.{peer}.npz", **{k: g.numpy() for k, g in zip(names, grads, strict=True)})
     print(json.dumps(dict(loss=value.item(), way=way)), flush=True)
+    gradient = ways[way]
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-5, fused=True)
 
     def step():
