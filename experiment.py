@@ -16,6 +16,7 @@ import jax
 from ml_collections import ConfigDict
 
 from data.tokenizer import Tokenizer
+from evaluators.embedded import Embedded
 from models import lora, pretrained
 from models.ensemble import Ensemble, check_member
 from models.functional import accepted, functional
@@ -129,10 +130,7 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
     _check_updates(c, task)
     run = dict(task=task, tx=tx, seed=c.seed, mesh=mesh, schedule=schedule)
     train_step = sections.call(make_train_step, c.step, where="config.step", **run)
-    evals = {
-        name: evaluator(task, section, where=f"config.evals.{name}", data=data, mesh=mesh)
-        for name, section in c.evals.items()
-    }
+    evals = evaluators(task, c.evals, where="config.evals.{}", data=data, mesh=mesh)
     found = loaded.variables if loaded else {}
     rules = lora.SHARDING + sections.sharding_rules("models", model_section)
     return Build(c, data, task, tx, train_step, mesh, rules, found, evals)
@@ -156,6 +154,15 @@ def _check_updates(c: Any, task: Any) -> None:
         )
 
 
+def evaluators(task: Any, found: Mapping[str, Any], *, where: str, **run: Any) -> dict[str, Any]:
+    """The evaluators of named sections, which embed a row once for all of them.
+
+    where: of a section, in messages; {} stands for its name.
+    """
+    run["embed"] = Embedded.of(task.predictors().get("embed"))
+    return {k: evaluator(task, v, where=where.format(k), **run) for k, v in found.items()}
+
+
 def evaluator(task: Any, section: Any, *, where: str, **run: Any) -> Any:
     """The evaluator that a section names, given what it wants of the task. Raises ConfigError."""
     cls = sections.find_class("evaluators", section["type"], where)
@@ -165,7 +172,7 @@ def evaluator(task: Any, section: Any, *, where: str, **run: Any) -> Any:
             f'{where}.type="{section["type"]}" needs a task that offers "{cls.wants}"; '
             f"{type(task).__name__} offers {', '.join(predictors)}."
         )
-    run |= dict(predict=predictors[cls.wants], embed=predictors.get("embed"))
+    run |= dict(predict=predictors[cls.wants])
     run |= dict(caution=getattr(task, "caution", None))
     run |= dict(batch_norm=getattr(task, "batch_norm", ""))
     taken = {k: v for k, v in run.items() if k in sections.parameters(cls)}

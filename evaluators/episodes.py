@@ -14,10 +14,8 @@ import jax
 import numpy as np
 
 from data.episode_plan import Drawn, Shape
+from evaluators.embedded import Embedded
 from metrics.intervals import Interval, interval
-
-EMBED_BATCH = 256
-WIDEST = 4096  # embeddings that are wider (word counts) are sooner made again than kept
 
 
 class Episodes:
@@ -25,7 +23,7 @@ class Episodes:
 
     predict     (variables, batch of episodes, **options) -> {name: [E, ...]}: `episodes` of a task
     embed       (variables, rows) -> [B, D], of tasks whose embedding is not adapted: then every
-                row of the split is embedded once
+                row is embedded once; evaluators that are given one `Embedded` share it
     caution     of the task: what a person should know of these options
     every       steps between two runs in training; 0: only at the end
     ways, shots, queries, imbalanced, none_of_the_above: of data/episode_plan.py Shape
@@ -76,16 +74,16 @@ class Episodes:
             self.put = functools.partial(put_batch, mesh=mesh)
             self.gathered = functools.partial(gathered, mesh=mesh)
         self._predict = jax.jit(functools.partial(predict, **self.options))
-        self._embed = None if embed is None else jax.jit(embed)
+        self._embed = Embedded.of(embed)
         self.warning = caution(**self.options) if caution else ""
         self.each: dict[str, np.ndarray] = {}
         self.drawn: list[Drawn] = []
 
     def run(self, variables: Any) -> dict[str, float]:
         """Scores the episodes; returns {name: mean} and {name ±: half a 95 % interval}."""
-        variables = self.gathered(variables)
         self.drawn = [self.plan.draw(i) for i in range(self.episodes)]
         columns = self._embeddings(variables)
+        variables = self.gathered(variables)
         found: dict[str, np.ndarray] = {}
         for indices in self._batches():
             batch = self.data.gather([self.drawn[i] for i in indices], columns=columns)
@@ -141,16 +139,9 @@ class Episodes:
             return None
         needed = [np.concatenate([d.support, d.query]) for d in self.drawn]
         rows = np.unique(np.concatenate(needed))
-        rows = rows[rows >= 0]
-        out = None
-        for some, columns in self.data.row_batches(rows, EMBED_BATCH):
-            if out is None and jax.eval_shape(self._embed, variables, columns).shape[1] > WIDEST:
-                return None
-            z = np.asarray(jax.device_get(self._embed(variables, self.put(columns))))
-            if out is None:
-                out = np.zeros((len(self.data.rows), z.shape[1]), np.float32)
-            out[some] = z[: len(some)]
-        return {"embedding": out}
+        how = dict(put=self.put, gathered=self.gathered)
+        found = self._embed.rows(self.data, variables, rows[rows >= 0], **how)
+        return None if found is None else {"embedding": found}
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """One record for each episode: its number, what it is made of, and its scores."""

@@ -102,15 +102,13 @@ def evaluate(
 ) -> Evaluated:
     """Runs the evaluators that sections describe. Raises ValueError where they do not fit."""
     found: Evaluated = {}
-    for name, section in wanted.items():
-        evaluator = experiment.evaluator(
-            built.task, section, where="the evaluator", data=built.data, mesh=built.mesh
-        )
+    run = dict(where="the evaluator", data=built.data, mesh=built.mesh)
+    for name, evaluator in experiment.evaluators(built.task, wanted, **run).items():
         try:
             evaluator.run(variables)
         except TypeError as error:
             unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-            if unknown is None or unknown[1] not in section["options"]:
+            if unknown is None or unknown[1] not in evaluator.options:
                 raise
             method = type(built.task).__name__
             raise ValueError(f'--options: {method} takes no "{unknown[1]}".') from None

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from evaluators.episodes import EMBED_BATCH, Episodes, joined
+from evaluators.embedded import BATCH
+from evaluators.episodes import Episodes, joined
 from metrics.intervals import Interval, bootstrap, interval
 from metrics.spans import SpanCounts, count_numbers, f1
 
@@ -56,9 +57,9 @@ class TaggedEpisodes(Episodes):
         if self._embed is None:
             return None
         rows = np.unique(np.concatenate([np.append(d.support, d.query) for d in self.drawn]))
-        length = self.data.columns["tokens"].shape[1]
+        length, variables = self.data.columns["tokens"].shape[1], self.gathered(variables)
         out = None
-        for some, columns in self.data.row_batches(rows[rows >= 0], EMBED_BATCH):
+        for some, columns in self.data.row_batches(rows[rows >= 0], BATCH):
             z = np.asarray(jax.device_get(self._embed(variables, self.put(columns))))
             if out is None:  # pages that no row is written to take no memory
                 out = np.zeros((len(self.data.rows), length, z.shape[-1]), np.float32)

@@ -7,6 +7,7 @@ import pytest
 
 from data.episodes import Episodes as Data
 from data.sinusoids import Sinusoids
+from evaluators.embedded import Embedded
 from evaluators.episodes import Episodes
 from metrics.intervals import interval
 from models.bag import Bag
@@ -132,6 +133,38 @@ def test_rows_embedded_once_give_what_every_episode_by_itself_gives(data):
     logits = jax.jit(found["classify"])(variables, episode)
     assert logits.shape == (15, 3)
     np.testing.assert_array_equal(logits.argmax(1), direct.each["prediction"][0])
+
+
+def test_evaluators_of_a_run_embed_a_row_once_for_the_same_variables(data, monkeypatch):
+    """The embedding is a row's number of words times a parameter: so each row is told from each."""
+    words = (data.columns["tokens"] > 0).sum(1)
+
+    def embed(variables, rows):
+        return (rows["tokens"] > 0).sum(1, dtype=jnp.float32)[:, None] * variables["params"]
+
+    def predict(variables, batch):
+        return {"z": batch["query"]["embedding"].sum((1, 2))}
+
+    asked, batches = [], data.row_batches
+    seen = lambda rows, size: asked.append(len(rows)) or batches(rows, size)  # noqa: E731
+    monkeypatch.setattr(data, "row_batches", seen)
+    kw = dict(split="dev", ways=3, queries=2, episodes=4, batch_size=4, embed=Embedded(embed))
+    one, five = (Episodes(predict, data, shots=k, **kw) for k in (1, 3))
+
+    def check(made, variables):
+        """The number of rows that the run embedded."""
+        asked.clear()
+        made.run(variables)
+        expected = [words[d.query].sum() * variables["params"] for d in made.drawn]
+        np.testing.assert_allclose(made.each["z"], expected)
+        return sum(asked)
+
+    rows = [{int(i) for d in map(made.plan.draw, range(4)) for i in np.append(d.support, d.query)}
+            for made in (one, five)]  # fmt: skip
+    first, second = {"params": jnp.float32(1)}, {"params": jnp.float32(2)}
+    assert check(one, first) == len(rows[0]) and check(one, first) == 0
+    assert 0 < check(five, first) == len(rows[1] - rows[0]) < len(rows[1])
+    assert check(five, second) == len(rows[1])
 
 
 def test_a_diverged_episode_and_a_small_split_are_sentences(data):
