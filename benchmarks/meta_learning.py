@@ -1,11 +1,12 @@
 """One MAML update beside torch.func, higher and TorchOpt: equal gradients first, then times.
 
     python -m benchmarks.meta_learning --peer-python=PEER/bin/python
-    python -m benchmarks.meta_learning --peer-python=PEER/bin/python --only=conv4 --threads=1
+    python -m benchmarks.meta_learning --peer-python=PEER/bin/python --only conv4-32 --rounds=3
 
 An update is the second-order gradient over a batch of tasks and Adam's step: ours is the train step
 of `train.py`, checks and metrics included. Every arm is a process of its own with the same number
 of threads; they take turns (A B C D A B ...). The first calls, which compile, are timed apart.
+torch.func loops over its tasks or takes them by `vmap`, whichever it is faster at.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.meta_workloads import WORKLOADS, as_torch
+from benchmarks.meta_workloads import USUAL, WORKLOADS, as_torch
 from training.optimizer import make_optimizer
 from training.sharding import init_state, make_mesh, put_batch
 from training.step import make_train_step
@@ -131,7 +132,7 @@ def timed(arms, rounds, seconds):
 
 
 def compare(work, peer_python, threads, clock, rounds, seconds):
-    """One row of the table, and lines on peers that were left out. Exits where values differ."""
+    """What is found of one workload. Exits where values differ or no peer answers."""
     ours = Ours(work, clock)
     value, grads = ours.gradient()
     with tempfile.TemporaryDirectory() as folder:
@@ -140,10 +141,10 @@ def compare(work, peer_python, threads, clock, rounds, seconds):
         arrays |= {f"episodes{i}": x for i, x in enumerate(work.episodes(ours.host))}
         np.savez(path, spec=json.dumps(work.spec()), **arrays)
         peers = {name: Peer(peer_python, name, path, threads, clock) for name in PEERS}
-        left_out = [f"{k}: {p.facts['error']}" for k, p in peers.items() if "error" in p.facts]
-        peers = {k: p for k, p in peers.items() if "error" not in p.facts}
+        left_out = {k: p.facts["error"] for k, p in peers.items() if "error" in p.facts}
+        peers = {k: p for k, p in peers.items() if k not in left_out}
         if not peers:
-            raise SystemExit(f"no peer answered: {'; '.join(left_out)}")
+            raise SystemExit(f"no peer answered: {left_out}")
         gaps = {k: apart(dict(np.load(f"{path}.{k}.npz")), grads) for k in peers}
         for name, gap in gaps.items():
             theirs = peers[name].facts["loss"]
@@ -152,50 +153,69 @@ def compare(work, peer_python, threads, clock, rounds, seconds):
                     f"{work.title}: {name} differs by {gap:.1e} in the gradient; "
                     f"loss {value} here, {theirs} there."
                 )
-        compiled = ours.first()
+        first = {"ours": ours.first()} | {k: p.first for k, p in peers.items()}
         times = timed({"ours": ours, **peers}, rounds, seconds)
         for peer in peers.values():
             peer.end()
-    return row(work, times, peers, gaps, compiled), left_out
+    ways = {k: p.facts["way"] for k, p in peers.items()}
+    facts = dict(title=work.title, gradients=gaps, first_s=first, ways=ways, left_out=left_out)
+    return facts | measured(times)
 
 
-def row(work, times, peers, gaps, compiled):
-    middle = {name: 1e3 * statistics.median(t) for name, t in times.items()}
-    fastest = min(peers, key=middle.get)
-    ratios = [b / a for a, b in zip(times["ours"], times[fastest], strict=True)]
-    ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) {fastest}"
-    cells = [f"{middle[k]:.3g} ({peers[k].facts['way']})" if k in peers else "–" for k in PEERS]
-    first = f"{compiled:.0f} / " + ", ".join(f"{p.first:.0f}" for p in peers.values())
-    return [work.title, f"{middle['ours']:.3g}", *cells, ratio, f"{max(gaps.values()):.0e}", first]
+def measured(times):
+    """Milliseconds of an update, and how many times ours each peer took, round by round."""
+    ms = {k: [1e3 * x for x in t] for k, t in times.items()}
+    ratios = {k: [b / a for a, b in zip(ms["ours"], t, strict=True)] for k, t in ms.items()}
+    few = lambda x: dict(median=statistics.median(x), min=min(x), max=max(x))  # noqa: E731
+    fastest = min(ms.keys() - {"ours"}, key=lambda k: statistics.median(ms[k]))
+    found = {name: {k: few(x) for k, x in of.items()} for name, of in (("ms", ms), ("x", ratios))}
+    return dict(ms=found["ms"], times_ours=found["x"], fastest=fastest)
+
+
+def row(facts):
+    """The table's cells."""
+    said = {k: f"{t['median']:.3g} (min {t['min']:.3g})" for k, t in facts["ms"].items()}
+    for name, way in facts["ways"].items():
+        said[name] += f"\n{way}, × {facts['times_ours'][name]['median']:.2f}"
+    at, first = facts["times_ours"][facts["fastest"]], facts["first_s"]
+    ratio = f"{at['median']:.2f} ({at['min']:.2f}–{at['max']:.2f})\n{facts['fastest']}"
+    starts = f"{first['ours']:.0f} / " + ", ".join(f"{first[k]:.0f}" for k in facts["ways"])
+    gap = f"{max(facts['gradients'].values()):.0e}"
+    return [facts["title"], *(said.get(k, "–") for k in ("ours", *PEERS)), ratio, gap, starts]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer-python", required=True, help="has torch, and higher and torchopt")
-    parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
-    parser.add_argument("--threads", type=int, default=0, help="of each arm; 0 = all there are")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=USUAL)
+    parser.add_argument("--threads", type=int, default=1, help="of each arm")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each arm's turn")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of all threads")
+    parser.add_argument("--clock", choices=CLOCKS, default="cpu", help="cpu: of all threads")
+    parser.add_argument("--out", help="a JSON file of all that was found")
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    threads = args.threads or len(cores)
-    os.sched_setaffinity(0, cores[:threads])  # before jax counts them; the peers inherit it
+    os.sched_setaffinity(0, cores[: args.threads])  # before jax counts them; peers inherit it
     console = Console(width=max(Console().width, 160))
-    title = f"ms per update, {threads} threads, {args.clock} time, {args.rounds} rounds"
-    table = Table(title=title)
+    threads = f"{args.threads} thread{'s' if args.threads > 1 else ''}"
+    title = f"ms per update, {args.clock} time of {threads}: median (min) of {args.rounds} rounds"
+    table = Table(title=title, show_lines=True)
     heads = ("", "ours", *PEERS, "fastest / ours", "gradients", "first call s: ours / peers")
     for head in heads:
         table.add_column(head)
+    found = {}
     for name in args.only:
-        how = args.peer_python, threads, args.clock, args.rounds, args.seconds
-        cells, left_out = compare(WORKLOADS[name], *how)
-        table.add_row(*cells)
-        for line in [*(f"left out: {line}" for line in left_out), " · ".join(cells)]:
-            console.print(line, highlight=False)
+        how = args.peer_python, args.threads, args.clock, args.rounds, args.seconds
+        found[name] = facts = compare(WORKLOADS[name], *how)
+        table.add_row(*row(facts))
+        print(json.dumps({name: facts}), flush=True)
     console.print(table)
-    load = os.getloadavg()[0]
-    console.print(f"load average {load:.1f}: much above {threads}, wall times are not to be used")
+    print(
+        f"load average {os.getloadavg()[0]:.1f}: above {args.threads}, no wall time is to be used"
+    )
+    if args.out:
+        with open(args.out, "w") as file:
+            json.dump(found, file, indent=1)
 
 
 if __name__ == "__main__":

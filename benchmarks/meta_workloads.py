@@ -144,6 +144,14 @@ WORKLOADS = {
         tasks=8, support=25, query=25, column="tokens", rows=_texts, accum=8,
     ),
 }  # fmt: skip
+USUAL = list(WORKLOADS)
+# As many tasks as in the paper; it takes minutes.
+WORKLOADS["conv4-32"] = dataclasses.replace(
+    WORKLOADS["conv4"],
+    title="conv4-64: 32 tasks of 5 + 75 images of 28 x 28, K = 5",
+    tasks=32,
+    accum=16,
+)
 
 NAMES = (
     (r"^encoder/", ""),
