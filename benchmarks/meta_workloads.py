@@ -138,7 +138,8 @@ WORKLOADS = {
     "transformer": Workload(
         title="2-layer Transformer, width 128: 8 tasks of 25 + 25 texts of 32 words, K = 5",
         model=_learner(TextTransformer, vocab_size=WORDS, width=128, depth=2, heads=4),
-        maml=dict(base=Classification, inner_lr=0.01, inner_steps=5),
+        maml=dict(base=Classification, inner_lr=0.01, inner_steps=5,
+                  derivative="forward_over_reverse"),
         net=("Transformer", dict(vocabulary=WORDS, width=128, depth=2, heads=4, ways=WAYS,
                                  positions=POSITIONS)),
         tasks=8, support=25, query=25, column="tokens", rows=_texts, accum=8,

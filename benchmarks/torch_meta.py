@@ -73,11 +73,11 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(depth)])
         self.norm, self.head = nn.LayerNorm(width, eps=1e-6), nn.Linear(width, ways)
         self.register_buffer("positions", torch.tensor(positions), persistent=False)
-        self.root = width**0.5
+        self.scale = width**0.5
 
     def forward(self, tokens):
         real = tokens > 0
-        x = self.embed(tokens) * self.root + self.positions
+        x = self.embed(tokens) * self.scale + self.positions
         for block in self.blocks:
             x = block(x, ~real[:, None, None, :])
         real = real[..., None]
