@@ -1,7 +1,7 @@
 """Conv4, the four-block convolutional network of few-shot image classification (Vinyals 2016).
 
-Small enough to be adapted inside a meta-learner: derivatives of any order and mode are plain
-products and views, under `vmap` and `scan` too. How it normalises is a named choice.
+Small enough to be adapted inside a meta-learner: it has derivatives of any order and mode, under
+`vmap` and `scan` too. How it normalises is a named choice.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from models.convolution import conv
 from models.encoder import check_choice
+from models.inner_convolution import inner_conv
 from models.layers import Encoded, max_pool, normalise, patches, uniform
 
 NORMS = ("batch", "running", "group", "layer")
@@ -113,7 +113,7 @@ class ConvBlock(nnx.Module):
     def __call__(self, x: jax.Array, train_stats: bool) -> jax.Array:
         # Every task of a meta-learner has kernels of its own, which XLA's convolution is slow at.
         kernel, stride = self.kernel[...].astype(self.dtype), 1 if self.pool else 2
-        x = conv(x, kernel, stride=stride, lowering="im2col")
+        x = inner_conv(x, kernel, stride=stride)
         x = jax.nn.relu(self.norm(x, train_stats))
         return max_pool(x, size=2, stride=2) if self.pool else x
 

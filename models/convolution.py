@@ -34,17 +34,17 @@ def conv(
     "shift" for depthwise ones; "im2col" for kernels that differ per vmap row (meta-learning), where
     "conv" is 8-10 times slower. "rows" and "shift" have no forward-mode derivative.
     """
-    pads = _pads(x.shape[1:3], kernel.shape[:2], stride, padding)
+    pads = pads_of(x.shape[1:3], kernel.shape[:2], stride, padding)
     if lowering == "auto":
         lowering = _pick(x, kernel, groups, stride)
     if lowering == "dot":
         return _dot(x, kernel, stride)
     if lowering == "conv":
-        return _stock(x, kernel, stride, pads, groups)
+        return stock(x, kernel, stride, pads, groups)
     if lowering == "rows":
         return _by_rows(x, kernel, stride, pads)
     if lowering == "shift":
-        return (_by_shift if _single(x) else _by_shift.fun)(x, kernel, stride, pads)
+        return (_by_shift if single(x) else _by_shift.fun)(x, kernel, stride, pads)
     if lowering == "im2col":
         views = windows(x, kernel.shape[:2], stride, pads)
         return rows_times(jnp.concatenate(views, axis=-1), kernel.reshape(-1, kernel.shape[-1]))
@@ -62,13 +62,13 @@ def _pick(x: jax.Array, kernel: jax.Array, groups: int, stride: int) -> str:
     # batches, inner steps), and outside of one up to 6 times where the kernel is 1x1 and the map
     # large.
     if kernel.shape[:2] != (1, 1):
-        return "rows" if _single(x) else "conv"
+        return "rows" if single(x) else "conv"
     # A dot is 1.2-1.8 times faster forward, 2-3 times backward.
     rows = -(-x.shape[1] // stride)
-    return "rows" if _single(x) and rows > 7 and _long(x.shape, stride) else "dot"
+    return "rows" if single(x) and rows > 7 and _long(x.shape, stride) else "dot"
 
 
-def _single(x: jax.Array) -> bool:
+def single(x: jax.Array) -> bool:
     """On one device: over a mesh every round of a gradient's sum would end in a reduction.
 
     An exported program's batch has no size yet, and no gradient.
@@ -81,7 +81,7 @@ def _long(shape: tuple[int, ...], stride: int) -> bool:
     return -(-shape[2] // stride) * shape[0] >= 128
 
 
-def _stock(x: jax.Array, kernel: jax.Array, stride: int, pads: tuple, groups: int = 1) -> jax.Array:
+def stock(x: jax.Array, kernel: jax.Array, stride: int, pads: tuple, groups: int = 1) -> jax.Array:
     layout = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), pads, dimension_numbers=layout, feature_group_count=groups
@@ -97,7 +97,7 @@ def _by_rows(x: jax.Array, kernel: jax.Array, stride: int, pads: tuple) -> jax.A
     """XLA's convolution (a dot for 1x1), whose gradients are ours on CPU."""
     if kernel.shape[:2] == (1, 1):
         return _dot(x, kernel, stride)
-    return _stock(x, kernel, stride, pads)
+    return stock(x, kernel, stride, pads)
 
 
 def _by_rows_forward(x, kernel, stride, pads):
@@ -111,8 +111,8 @@ def _by_rows_backward(stride, pads, saved, dy):
     by_kernel = lambda x, dy: jax.vjp(partial(forward, x), kernel)[1](dy)[0]  # noqa: E731
     ours = by_input
     if kernel.shape[:2] != (1, 1):
-        ours = partial(_input_gradient, x.shape, stride, pads)
-    rows = partial(_kernel_gradient, kernel.shape, stride, pads)
+        ours = partial(input_gradient, x.shape, stride, pads)
+    rows = partial(kernel_gradient, kernel.shape, stride, pads)
     return (
         lax.platform_dependent(dy, kernel, cpu=ours, default=by_input),
         lax.platform_dependent(x, dy, cpu=rows, default=by_kernel),
@@ -136,12 +136,12 @@ def _by_shift_forward(x, kernel, stride, pads):
 
 def _by_shift_backward(stride, pads, saved, dy):
     x, kernel = saved
-    stock = lambda x, dy: jax.vjp(  # noqa: E731
+    plain = lambda x, dy: jax.vjp(  # noqa: E731
         lambda kernel: _by_shift.fun(x, kernel, stride, pads), kernel
     )[1](dy)[0]
     taps = partial(_depthwise_kernel_gradient, kernel.shape, stride, pads)
     (dx,) = jax.vjp(lambda x: _by_shift.fun(x, kernel, stride, pads), x)[1](dy)
-    return dx, lax.platform_dependent(x, dy, cpu=taps, default=stock)
+    return dx, lax.platform_dependent(x, dy, cpu=taps, default=plain)
 
 
 _by_shift.defvjp(_by_shift_forward, _by_shift_backward)
@@ -176,7 +176,7 @@ def _depthwise_kernel_gradient(
     return total[:, :, None].astype(dy.dtype)
 
 
-def _input_gradient(
+def input_gradient(
     shape: tuple[int, ...], stride: int, pads: tuple, dy: jax.Array, kernel: jax.Array
 ) -> jax.Array:
     """dy [B, H', W', C'], kernel [kh, kw, C, C'] -> gradient of the input [B, H, W, C].
@@ -196,7 +196,7 @@ def _input_gradient(
     )  # fmt: skip
 
 
-def _kernel_gradient(
+def kernel_gradient(
     shape: tuple[int, ...], stride: int, pads: tuple, x: jax.Array, dy: jax.Array
 ) -> jax.Array:
     """x [B, H, W, C], dy [B, H', W', C'] -> gradient of the kernel, float of dy.
@@ -208,13 +208,14 @@ def _kernel_gradient(
     inputs = kh * kw * x.shape[-1]
     wide = inputs > outputs  # the wider factor goes right: up to twice as fast
     long = _long(x.shape, stride)  # before the padding
+    exact = jnp.promote_types(dy.dtype, jnp.float32)
 
     def product(seen: jax.Array, change: jax.Array) -> jax.Array:
         columns = jnp.concatenate(windows(seen, (kh, kw), stride, ((0, 0),) * 2), axis=-1)
         left, right = columns.reshape(-1, inputs), change.reshape(-1, outputs)
         left, right = (right, left) if wide else (left, right)
         both = (((0,), (0,)), ((), ()))
-        return lax.dot_general(left, right, both, preferred_element_type=jnp.float32)
+        return lax.dot_general(left, right, both, preferred_element_type=exact)
 
     def add(total: jax.Array, row: jax.Array) -> tuple[jax.Array, None]:
         seen = lax.dynamic_slice_in_dim(x, row * stride, kh, axis=1)
@@ -222,14 +223,14 @@ def _kernel_gradient(
 
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     if long:
-        first = jnp.zeros((outputs, inputs) if wide else (inputs, outputs), jnp.float32)
+        first = jnp.zeros((outputs, inputs) if wide else (inputs, outputs), exact)
         total, _ = lax.scan(add, first, jnp.arange(dy.shape[1]))
     else:
-        total = product(x, dy)
+        total = lax.optimization_barrier(product(x, dy))  # or the compiler turns it round again
     return (total.T if wide else total).reshape(shape).astype(dy.dtype)
 
 
-def _pads(
+def pads_of(
     lengths: tuple[int, int], size: tuple[int, int], stride: int, padding: Padding
 ) -> tuple[tuple[int, int], ...]:
     """(above, below), (left, right)."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from tasks.classification import cross_entropy, outcome
 from tasks.film import FiLM
@@ -15,6 +16,7 @@ from tasks.protonet import ProtoNet
 from tasks.prototypes import negative_squared_distance, prototypes
 from tasks.relation import Relation
 from tasks.ridge import Ridge, ridge
+from tasks.svm import SVM, svm
 from tests.tasks.few_shot import WAYS, episode_of, learner
 
 METHODS = [
@@ -26,6 +28,7 @@ METHODS = [
     (FiLM, "film", {}),
     (Ridge, "none", {}),
     (Logistic, "none", {}),
+    (SVM, "none", {}),
     (FineTuning, "linear", dict(steps=3)),
     (MAML, "linear", dict(inner_lr=0.5, inner_steps=2, start="zero")),
     (MAML, "linear", dict(inner_lr=0.5, inner_steps=2, start="shared")),
@@ -73,6 +76,38 @@ def test_logistic_is_where_its_gradient_vanishes(float64):
     w = logistic(x, y, jnp.ones(8, bool), penalty, 12)
     loss = lambda w: -jax.nn.log_sigmoid((2 * y - 1) * (x @ w)).sum() + penalty / 2 * w @ w  # noqa: E731
     assert jnp.abs(jax.grad(loss)(w)).max() < 1e-12
+
+
+def test_svm_is_the_solution_of_its_quadratic_program(float64):
+    """In the primal, by SciPy; a class without rows and a row without class change nothing."""
+    (rows, width, ways, cost), label = (6, 4, 3, 0.5), np.arange(6) % 3
+    x = np.asarray(normal(rows, width))
+    margins = np.zeros((rows, ways, width * ways + rows))  # x_i·(w_{y_i} − w_k) + ξ_i ≥ [k ≠ y_i]
+    for i, k in np.ndindex(rows, ways):
+        w = np.zeros((width, ways))
+        w[:, label[i]] += x[i]
+        w[:, k] -= x[i]
+        margins[i, k] = [*w.ravel(), *(np.arange(rows) == i)]
+    needed = 1.0 - np.eye(ways)[label].ravel()
+    margins, size = margins.reshape(-1, width * ways + rows), width * ways
+    exact = minimize(
+        lambda v: v[:size] @ v[:size] / 2 + cost * v[size:].sum(),
+        np.zeros(size + rows),
+        constraints=dict(type="ineq", fun=lambda v: margins @ v - needed, jac=lambda v: margins),
+        options=dict(ftol=1e-14, maxiter=200),
+    ).x[:size].reshape(width, ways)  # fmt: skip
+    solve = jax.jit(svm, static_argnums=(2, 3, 4))
+    found = solve(jnp.asarray(x), jnp.asarray(label), ways, cost, 1000)
+    np.testing.assert_allclose(found, exact, atol=1e-7)
+    padded = jnp.append(jnp.asarray(x), 9 * jnp.ones((1, width)), 0)
+    wider = solve(padded, jnp.append(label, -1), ways + 1, cost, 1000)
+    np.testing.assert_allclose(wider[:, :ways], exact, atol=1e-7)
+    # The gradient through the solver is that of the solution.
+    weights = normal(width, ways, seed=1)
+    total = jax.jit(lambda x: (svm(x, jnp.asarray(label), ways, cost, 1000) * weights).sum())
+    along, h = normal(rows, width, seed=2), 1e-5
+    slope = (total(x + h * along) - total(x - h * along)) / (2 * h)
+    np.testing.assert_allclose((jax.jit(jax.grad(total))(x) * along).sum(), slope, rtol=1e-4)
 
 
 def test_matching_is_its_formula(float64):
@@ -157,6 +192,7 @@ def test_heads_that_do_not_fit_are_sentences():
         (lambda m: Ridge(model=m, penalty=0.0), "penalty=0.0"),
         (lambda m: ProtoNet(model=m, distance="manhattan"), 'distance="manhattan"'),
         (lambda m: Logistic(model=m, scale=-1.0), "scale=-1.0"),
+        (lambda m: SVM(model=m, cost=0.0), "cost=0.0"),
     ):
         with pytest.raises(ValueError, match=said):
             make(learner("none"))
