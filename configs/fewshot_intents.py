@@ -24,6 +24,7 @@ def get_config(arg: str = ""):
         ways=5,
         shots=1,
         queries=5,
+        within_groups=False,  # True: all classes of an episode are of one "domain"
         batch_size=8,
         tokenizer="ngrams",  # of words and of pieces of words, hashed: no text has unknown ones
         vocab_size=2**15,  # buckets

@@ -209,9 +209,7 @@ def _update(
     norm = optax.global_norm(grads).astype(jnp.float32)
     finite = jnp.isfinite(loss_sum) & jnp.isfinite(norm)
     updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
-    new = dict(
-        params=optax.apply_updates(state.params, updates), opt_state=opt_state, stats=stats
-    )
+    new = dict(params=optax.apply_updates(state.params, updates), opt_state=opt_state, stats=stats)
     # Not of the whole state: what is frozen must stay one for all the trials of a sweep.
     kept = {
         name: jax.tree.map(lambda a, b: jnp.where(finite, a, b), value, getattr(state, name))
