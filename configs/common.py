@@ -87,9 +87,11 @@ def smoke_episodes(c: ConfigDict) -> None:
     for section in c.evals.values():
         section.batch_size = 8
     encoder = c.model.get("encoder", ConfigDict())
-    small = dict(bert=dict(weights="", width=32, depth=2, heads=2, mlp_width=64))
+    small = dict(bert=dict(width=32, depth=2, heads=2, mlp_width=64))
     small |= dict(conv4=dict(filters=8), conv_pyramid=dict(widths=(8, 8, 8), width=8))
     encoder.update(small.get(encoder.get("type"), {}))
+    if encoder.get("weights", ""):
+        encoder.weights = ""
     if sum(c.data.get("class_counts", ())) > 20:
         c.data.class_counts = ()  # small data have fewer
     if c.data.get("tokenizer", "").startswith("pypi:"):

@@ -24,6 +24,7 @@ def get_config(arg: str = ""):
         ways=25,
         shots=(1, 5),
         queries=2,
+        within_groups=False,  # True: all classes of an episode are of one "domain"
         batch_size=1,
         tokenizer="ngrams",  # of words and of pieces of words, hashed: no text has unknown ones
         vocab_size=2**15,  # buckets

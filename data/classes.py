@@ -35,6 +35,7 @@ class ClassTable:
     groups    class -> the group it belongs to (an alphabet, a domain), where there are such
     copies    class -> the class it is a changed copy of (turned round), in whose split it stays
     skipped   one sentence per record that was left out
+    by_group  a group stays whole in one split: split files and counts are then of groups
     """
 
     rows: list[Row]
@@ -42,6 +43,7 @@ class ClassTable:
     groups: dict[str, str] = field(default_factory=dict)
     copies: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    by_group: bool = False
 
 
 def ordered(labels: Iterable[str]) -> list[str]:
@@ -53,14 +55,18 @@ def ordered(labels: Iterable[str]) -> list[str]:
 def split_classes(
     rows: Sequence[Row], table: ClassTable, path: str, **chosen: Any
 ) -> dict[str, tuple[str, ...]]:
-    """Split -> classes; copies of a class are in its split. chosen: see `_split`."""
-    copies: dict[str, list[str]] = {}
-    for copy, original in table.copies.items():
-        copies.setdefault(original, []).append(copy)
-    labels = ordered(table.copies.get(row.label, row.label) for row in rows)
+    """Split -> classes; copies of a class are in its split, as all classes of a whole group are.
+
+    chosen: see `_split`.
+    """
+    whole = table.groups if table.by_group else table.copies
+    parts: dict[str, list[str]] = {}
+    for name, of in whole.items():
+        parts.setdefault(of, []).append(name)
+    labels = ordered(whole.get(row.label, row.label) for row in rows)
     there = {row.label for row in rows}
     return {
-        split: tuple(x for c in found for x in (c, *copies.get(c, ())) if x in there)
+        split: tuple(x for c in found for x in (c, *parts.get(c, ())) if x in there)
         for split, found in _split(labels, table.classes, path, **chosen).items()
     }
 

@@ -2,10 +2,13 @@
 
     {"text": "where is my card", "label": "card_arrival"}
 
-`sentence` and `raw` are accepted for `text`, also as a list of words. The path is such a file
-(.jsonl, also .gz), a table (.csv with two such columns), or a folder: `full.jsonl`, CLINC150's
-`data_full.json`, BANKING77's `train.csv` and `test.csv`. See https://arxiv.org/abs/2105.12995 for
-the layout of `class_splits/`.
+`sentence` and `raw` are accepted for `text`, also as a list of words. With a "domain" in every row
+("books", "films"; label "positive"), classes are "books/positive" and so on, domains are split
+whole, and with data.within_groups=True an episode takes its classes from one.
+
+The path is such a file (.jsonl, also .gz), a table (.csv with two such columns), or a folder:
+`full.jsonl`, CLINC150's `data_full.json`, BANKING77's `train.csv` and `test.csv`. See
+https://arxiv.org/abs/2105.12995 for the layout of `class_splits/`.
 """
 
 import csv
@@ -27,17 +30,22 @@ KNOWN = ("full.jsonl", "data_full.json", "train.csv")
 def read(path: str, *, on_error: str = "raise") -> ClassTable:
     """Every row of the file or folder.
 
-    Raises: FileNotFoundError; ValueError (as file:line) for a row without text or label.
+    Raises: FileNotFoundError; ValueError (as file:line) for a row without text or label, or without
+    a domain where the first has one.
     """
     place, problems = existing(path), Problems(on_error)
-    rows = []
+    rows, domains = [], {}
     for file in _files(place):
         for origin, record in _records(file):
             try:
-                rows.append(_row(record, origin))
+                row, domain = _row(record, origin)
+                if rows and bool(domain) != bool(domains):
+                    raise ValueError('has a "domain" or none, unlike the first; give every row one')
+                rows.append(row)
+                domains |= {row.label: domain} if domain else {}
             except ValueError as error:
                 problems.add(f"{origin} {error}")
-    return ClassTable(rows, skipped=problems.skipped)
+    return ClassTable(rows, groups=domains, by_group=bool(domains), skipped=problems.skipped)
 
 
 def _files(place: Path) -> list[Path]:
@@ -72,8 +80,11 @@ def _records(file: Path) -> Iterator[tuple[str, object]]:
                 yield f"{file}:{number}", line
 
 
-def _row(record: object, origin: str) -> Row:
-    """Raises ValueError: what is wrong, to be put behind the origin."""
+def _row(record: object, origin: str) -> tuple[Row, str]:
+    """(the row, its domain or "").
+
+    Raises ValueError: what is wrong, to be put behind the origin.
+    """
     if isinstance(record, str):
         try:
             record = json.loads(record)
@@ -90,4 +101,5 @@ def _row(record: object, origin: str) -> Row:
         raise ValueError("has an empty text; write one or take the line out")
     if not str(label).strip():
         raise ValueError("has an empty label; write one or take the line out")
-    return Row(text, str(label), origin)
+    domain = str(record.get("domain") or "")
+    return Row(text, f"{domain}/{label}" if domain else str(label), origin), domain

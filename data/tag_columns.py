@@ -11,17 +11,26 @@ NO_TAG = -1  # of padding, of a word's further pieces, and of special tokens
 
 
 class TaggedColumns(NamedTuple):
-    """tokens int32 [n, T]; tag int16 [n, T], -1 where no word begins; sentences that were `cut`."""
+    """tokens int32 [n, T]; tag int16 [n, T], -1 where no word begins; begin bool [n, T], where a
+    span does; sentences that were `cut`.
+    """
 
     tokens: np.ndarray
     tag: np.ndarray
+    begin: np.ndarray
     cut: int
 
 
 def tagged_columns(
-    words: Sequence[Sequence[str]], kinds: Sequence[Sequence[int]], tokenizer: Any, max_len: int
+    words: Sequence[Sequence[str]],
+    kinds: Sequence[Sequence[int]],
+    begins: Sequence[Sequence[bool]],
+    tokenizer: Any,
+    max_len: int,
 ) -> TaggedColumns:
-    """Words and their tags -> arrays. Each word is cut by itself, so that its pieces are known.
+    """Words, their tags, and where spans begin -> arrays.
+
+    Each word is cut by itself, so that its pieces are known.
 
     Raises: ValueError where nothing fits into max_len.
     """
@@ -37,17 +46,19 @@ def tagged_columns(
         pieces[word] = ids[len(before) : len(ids) - len(after)] or [unknown]
     tokens = np.full((len(words), max_len), PAD, np.int32)
     tag = np.full((len(words), max_len), NO_TAG, np.int16)
-    cut = 0
-    for row, tags, sentence, of in zip(tokens, tag, words, kinds, strict=True):
-        ids, marks = [], []
-        for word, kind in zip(sentence, of, strict=True):
+    begin, cut = np.zeros((len(words), max_len), bool), 0
+    for i, (sentence, of) in enumerate(zip(words, kinds, strict=True)):
+        ids, firsts = [], []
+        for word in sentence:
+            firsts.append(len(ids))
             ids += pieces[word]
-            marks += [kind] + [NO_TAG] * (len(pieces[word]) - 1)
         cut += len(ids) > room
-        ids = [*before, *ids[:room], *after]
-        row[: len(ids)] = ids
-        tags[len(before) : len(before) + len(marks[:room])] = marks[:room]
-    return TaggedColumns(tokens, tag, cut)
+        row = [*before, *ids[:room], *after]
+        tokens[i, : len(row)] = row
+        kept = [first + len(before) for first in firsts if first < room]
+        tag[i, kept] = of[: len(kept)]
+        begin[i, kept] = begins[i][: len(kept)]
+    return TaggedColumns(tokens, tag, begin, cut)
 
 
 def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:

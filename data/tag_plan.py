@@ -4,7 +4,6 @@ Ding et al. 2021, algorithm 1. A sentence brings spans of several types, so that
 can rarely be had: every type has K to 2K. An episode is a pure function of (seed, index).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -126,11 +125,9 @@ def greedy(counts: np.ndarray, k: int) -> list[int] | None:
     return None if (total < k).any() else taken
 
 
-def span_counts(sentences: Sequence[Sequence[int]], types: int) -> np.ndarray:
-    """Types of words, 0 = none, else from 1 -> spans (longest runs) of each [sentences, types]."""
-    out = np.zeros((len(sentences), types), np.int64)
-    for row, kinds in zip(out, sentences, strict=True):
-        for before, kind in zip((0, *kinds), kinds, strict=False):
-            if kind and kind != before:
-                row[kind - 1] += 1
+def span_counts(tag: np.ndarray, begin: np.ndarray, types: int) -> np.ndarray:
+    """Tags [n, T], types from 1, and where spans begin [n, T] -> spans of each [n, types]."""
+    out = np.zeros((len(tag), types), np.int64)
+    rows, words = np.nonzero(begin & (tag > 0))
+    np.add.at(out, (rows, tag[rows, words] - 1), 1)
     return out

@@ -22,10 +22,14 @@ OUTSIDE = ""  # the type of a word that is in no span
 
 
 class Sentence(NamedTuple):
-    """Words, and of each the type of the span it is in, "" for none; `origin` is "file:line"."""
+    """Words, of each the type of the span it is in, "" for none, and whether a span begins there.
+
+    `origin` is "file:line".
+    """
 
     words: tuple[str, ...]
     types: tuple[str, ...]
+    begins: tuple[bool, ...]
     origin: str = ""
 
 
@@ -40,8 +44,8 @@ class TaggedTable:
 def read(path: str, *, on_error: str = "raise", scheme: str = "bio") -> TaggedTable:
     """Every sentence below the path; one that was met before is left out.
 
-    scheme: of the tags: "bio"; "io": a tag is a type, or O (Few-NERD). Only types are kept, so two
-    spans of one type that touch become one.
+    scheme: of the tags: "bio"; "io": a tag is a type, or O (Few-NERD), so that two spans of one
+    type that touch are one.
 
     Raises: FileNotFoundError; ValueError (as file:line) for a tag that is not of the scheme, an I-x
     that follows no x, or a sentence with fewer or more tags than words.
@@ -53,7 +57,7 @@ def read(path: str, *, on_error: str = "raise", scheme: str = "bio") -> TaggedTa
     seen: dict[tuple[str, ...], str] = {}
     for origin, words, tags in _records(existing(path), problems):
         try:
-            types = _types(words, tags, scheme)
+            types, begins = _spans(words, tags, scheme)
         except ValueError as error:
             problems.add(f"{origin} {error}")
             continue
@@ -61,7 +65,7 @@ def read(path: str, *, on_error: str = "raise", scheme: str = "bio") -> TaggedTa
         if first != origin:
             problems.skipped.append(f"{origin}: the sentence also stands at {first}")
         else:
-            rows.append(Sentence(words, types, origin))
+            rows.append(Sentence(words, types, begins, origin))
     return TaggedTable(rows, problems.skipped)
 
 
@@ -134,15 +138,22 @@ def _json_lines(file: Path, problems: Problems) -> Iterator[Record]:
         yield origin, tuple(lists[0]), tuple(lists[1])
 
 
-def _types(words: tuple[str, ...], tags: tuple[str, ...], scheme: str) -> tuple[str, ...]:
-    """The type of each word. Raises ValueError: what is wrong, to be put behind the origin."""
+def _spans(
+    words: tuple[str, ...], tags: tuple[str, ...], scheme: str
+) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    """The type of each word, and whether a span begins there.
+
+    Raises ValueError: what is wrong, to be put behind the origin.
+    """
     if len(words) != len(tags):
         raise ValueError(f"has {len(words)} words but {len(tags)} tags; give each word one tag")
     if not words:
         raise ValueError("has no words; write some or take the line out")
-    types, before = [], OUTSIDE
+    types, begins, before = [], [], OUTSIDE
     for i, (word, tag) in enumerate(zip(words, tags, strict=True)):
-        head, dash, kind = tag.partition("-") if scheme == "bio" else ("B", "-", tag)
+        head, dash, kind = tag.partition("-") if scheme == "bio" else ("I", "-", tag)
+        if scheme == "io" and kind != before:
+            head = "B"
         if tag == "O":
             head, dash, kind = "B", "-", OUTSIDE
         elif head not in ("B", "I") or not dash or not kind:
@@ -154,5 +165,6 @@ def _types(words: tuple[str, ...], tags: tuple[str, ...], scheme: str) -> tuple[
                 f'begins with "B-{kind}"; correct it'
             )
         types.append(kind)
+        begins.append(head == "B" and kind != OUTSIDE)
         before = kind
-    return tuple(types)
+    return tuple(types), tuple(begins)

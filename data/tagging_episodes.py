@@ -27,10 +27,12 @@ class TaggingEpisodes(Episodes):
     """Tagged sentences, drawn as N-way K~2K-shot episodes (see data/tag_plan.py).
 
     A batch of E episodes is {"support": {"tokens": int32 [E, S, T], "tag": int32 [E, S, T],
-    "label": int32 [E, S]}, "query": the same with [E, Q, ..], "present": bool [E, N + 1],
-    "transitions": float32 [E, 3, 3], "index": int32 [E]}. A tag is 0 (O, also of types that are not
-    in the episode), 1 to N, or -1 where no word begins. The label of a sentence is 0, of padding
-    -1. `transitions` are those between the tags of the training sentences: data/tag_columns.py.
+    "label": int32 [E, S]}, "query": the same with [E, Q, ..] and "begin": bool [E, Q, T],
+    "present": bool [E, N + 1], "transitions": float32 [E, 3, 3], "index": int32 [E]}. A tag is 0
+    (O, also of types that are not in the episode), 1 to N, or -1 where no word begins. `begin` says
+    where a span does, also one that touches another of its type: it is for scoring, methods read
+    types alone. The label of a sentence is 0, of padding -1. `transitions` are those between the
+    tags of the training sentences: data/tag_columns.py.
 
     A sentence is of the split furthest from training among those of its types: no type is seen in
     training that is tested, not even as O.
@@ -93,13 +95,14 @@ class TaggingEpisodes(Episodes):
         words = [" ".join(row.words) for row, of in zip(self.rows, train, strict=True) if of]
         wanted = dict(min_count=min_count, vocab_size=vocab_size)
         self.tokenizer = text_tokenizer(tokenizer, words, **wanted)
-        tokens, tag, self.cut = tagged_columns(
-            [row.words for row in self.rows], kinds, self.tokenizer, max_len
+        begins = [row.begins for row in self.rows]
+        tokens, tag, begin, self.cut = tagged_columns(
+            [row.words for row in self.rows], kinds, begins, self.tokenizer, max_len
         )
-        self.columns = {"tokens": tokens, "tag": tag}
+        self.columns = {"tokens": tokens, "tag": tag, "begin": begin}
         self.transitions = transitions(k for k, of in zip(kinds, train, strict=True) if of)
         # Of the words that are left: a span that was cut away is none.
-        self._spans = span_counts([row[row != NO_TAG].tolist() for row in tag], len(number))
+        self._spans = span_counts(tag, begin, len(number))
         self._number, self.skipped = number, table.skipped
         self._lengths = make_buckets([n for n in lengths if n < max_len], max_len)
         self._plans: dict[Any, TagPlan] = {}
@@ -177,6 +180,9 @@ class TaggingEpisodes(Episodes):
                 column[found == EMPTY] = 0
             batch[side]["tag"] = self._tags(found, mine, length)
             batch[side]["label"] = np.where(found == EMPTY, EMPTY, 0).astype(np.int32)
+        queries = sides["query"][block]
+        begin = self.columns["begin"][:, :length][queries]
+        batch["query"]["begin"] = begin & (queries != EMPTY)[..., None]
         batch["present"] = np.ones((len(mine), len(mine[0].kinds) + 1), bool)
         batch["transitions"] = np.tile(self.transitions, (len(mine), 1, 1))
         batch["index"] = np.array([d.index for d in mine], np.int32)

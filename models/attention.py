@@ -33,10 +33,22 @@ class Attention(nnx.Module):
         return {name: by_head(getattr(self, name)(x), self.heads) for name in ("key", "value")}
 
     def __call__(
-        self, x: jax.Array, memory: dict[str, jax.Array], mask: jax.Array | None = None
+        self,
+        x: jax.Array,
+        memory: dict[str, jax.Array],
+        mask: jax.Array | None = None,
+        prefix: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """x [M, Q, W], memory of [M, S, W], mask [Q, S] -> out [M, Q, W], weights [M, H, Q, S]."""
-        mixed, weights = attend(self.query(x), memory, mask)
+        """x [M, Q, W], memory of [M, S, W], mask [Q, S] -> out [M, Q, W], weights [M, H, Q, S].
+
+        prefix [2, P, W]: keys and values that every query also attends to (see models/prefix.py).
+        """
+        query = self.query(x)
+        mixed, weights = attend(query, memory, mask)
+        if prefix is not None:
+            own = by_head(prefix.astype(x.dtype), self.heads)  # [2, H, P, d]
+            own = jnp.broadcast_to(own[:, None], (2, len(x), *own.shape[1:]))
+            mixed = mixed + attend(query, {"key": own[0], "value": own[1]})[0]
         return self.out(mixed), weights
 
 
@@ -158,10 +170,17 @@ class Block(nnx.Module):
         return self.observe(x, rate, key)[0]
 
     def observe(
-        self, x: jax.Array, rate: float, key: jax.Array | None, mask: jax.Array | None = None
+        self,
+        x: jax.Array,
+        rate: float,
+        key: jax.Array | None,
+        mask: jax.Array | None = None,
+        prefix: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """`encode` under a mask [S, S], with the head-mean weights [B, S, S]."""
+        """`encode` under a mask [S, S] after a prefix [2, P, W], with the head-mean weights
+        [B, S, S] of x on itself.
+        """
         y = self.attn_norm(x)
-        y, weights = self.attn(y, self.attn.memory(y), mask)
+        y, weights = self.attn(y, self.attn.memory(y), mask, prefix)
         x = self.feed(x + dropout(y, rate, subkey(key, 0)), rate, subkey(key, 1))
         return x, weights.mean(axis=1)

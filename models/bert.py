@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from models import prefix as prefixes
 from models.attention import Attention, FeedForward
 from models.decoding import PAD
 from models.encoder import check_choice
@@ -31,6 +32,8 @@ class Bert(nnx.Module):
     positions: the longest text. types: rows of the table of segments, of which the first is used.
     pool: "mean" of the rows that are not padding, or "cls", the first row. unit: pooled has
     length 1. dropout: after the embeddings and on each branch; attention weights have none.
+    prefix: rows of a trained prefix of every layer (models/prefix.py), which no file of weights
+    has: weights_skip=("^prefix$",).
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Bert(nnx.Module):
         pool: str = "mean",
         unit: bool = True,
         dropout: float = 0.0,
+        prefix: int = 0,
         remat: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -60,6 +64,7 @@ class Bert(nnx.Module):
         self.embed_norm = nnx.LayerNorm(width, epsilon=eps, dtype=dtype, rngs=rngs)
         make = partial(PostNormBlock, width, mlp_width, heads, eps=eps, gelu=gelu, dtype=dtype)
         self.blocks = stack(lambda rngs: make(rngs=rngs), depth, rngs)
+        self.prefix = prefixes.prefix(depth, prefix, width, rngs)
         self.width, self.depth, self.pool, self.unit = width, depth, pool, unit
         self.dropout, self.remat, self.dtype = dropout, remat, dtype
 
@@ -87,10 +92,14 @@ class Bert(nnx.Module):
         return x.astype(self.dtype)
 
     def _run(self, x: jax.Array, mask: jax.Array, key: jax.Array | None) -> jax.Array:
-        call = lambda block, x, i: (block(x, mask, self.dropout, subkey(key, i)), None)  # noqa: E731
+        def call(block: PostNormBlock, x: jax.Array, of: tuple) -> tuple[jax.Array, None]:
+            i, prefix = of
+            return block(x, mask, self.dropout, subkey(key, i), prefix), None
+
         # Products are kept; a norm, a softmax or a gelu is sooner computed again than read back.
         remat = self.remat or jax.checkpoint_policies.dots_saveable
-        return scan_layers(self.blocks, call, x, jnp.arange(self.depth), remat=remat)[0]
+        layers = prefixes.of_layers(self.prefix, self.depth)
+        return scan_layers(self.blocks, call, x, layers, remat=remat)[0]
 
     def _pool(self, grid: jax.Array, seen: jax.Array) -> jax.Array:
         """float32 sums; a text of nothing but padding has the vector 0, and a finite gradient."""
@@ -113,9 +122,16 @@ class PostNormBlock(nnx.Module):
         self.mlp_norm = nnx.LayerNorm(width, epsilon=eps, **kw)
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array, rate: float, key: jax.Array | None
+        self,
+        x: jax.Array,
+        mask: jax.Array,
+        rate: float,
+        key: jax.Array | None,
+        prefix: jax.Array | None = None,
     ) -> jax.Array:
-        """x [B, T, D], mask [B, 1, 1, T] -> [B, T, D]: every token sees the tokens in the mask."""
-        y, _ = self.attn(x, self.attn.memory(x), mask)
+        """x [B, T, D], mask [B, 1, 1, T] -> [B, T, D]: every token sees the tokens in the mask, and
+        the prefix [2, P, D].
+        """
+        y, _ = self.attn(x, self.attn.memory(x), mask, prefix)
         x = self.attn_norm(x + dropout(y, rate, subkey(key, 0)))
         return self.mlp_norm(x + dropout(self.mlp(x), rate, subkey(key, 1)))

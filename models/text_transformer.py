@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from models import prefix as prefixes
 from models.attention import Block
 from models.decoding import PAD
 from models.encoder import check_choice
@@ -27,8 +28,9 @@ class TextTransformer(nnx.Module):
     """tokens int32 [B, T], PAD = 0 -> Encoded; pooled is the mean of the real tokens' rows.
 
     positions: "learned", for texts of at most `max_length` tokens, or "sinusoidal", of any length.
-    inner_width 0 means 4 * width. dropout falls on the words and on each branch. `remat` computes
-    each layer again in the backward pass.
+    inner_width 0 means 4 * width. dropout falls on the words and on each branch. prefix: rows of a
+    trained prefix of every layer (models/prefix.py). `remat` computes each layer again in the
+    backward pass.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class TextTransformer(nnx.Module):
         positions: str = "sinusoidal",
         max_length: int = 128,
         dropout: float = 0.0,
+        prefix: int = 0,
         remat: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -56,6 +59,7 @@ class TextTransformer(nnx.Module):
         self.positions = nnx.Param(table(rngs.params(), (max_length, width))) if learned else None
         block = lambda rngs: Block(width, inner_width or 4 * width, heads, dtype=dtype, rngs=rngs)  # noqa: E731
         self.blocks = stack(block, depth, rngs)
+        self.prefix = prefixes.prefix(depth, prefix, width, rngs)
         self.norm = nnx.LayerNorm(width, **kw)
         self.width, self.depth, self.dropout, self.remat = width, depth, dropout, remat
 
@@ -86,10 +90,12 @@ class TextTransformer(nnx.Module):
         return x + self.positions[:length].astype(x.dtype) * root
 
     def _run(self, x: jax.Array, mask: jax.Array, key: jax.Array | None) -> jax.Array:
-        def layer(block: Block, x: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-            return block.observe(x, self.dropout, subkey(key, i), mask)[0], None
+        def layer(block: Block, x: jax.Array, of: tuple) -> tuple[jax.Array, None]:
+            i, prefix = of
+            return block.observe(x, self.dropout, subkey(key, i), mask, prefix)[0], None
 
-        return scan_layers(self.blocks, layer, x, jnp.arange(self.depth), remat=self.remat)[0]
+        layers = prefixes.of_layers(self.prefix, self.depth)
+        return scan_layers(self.blocks, layer, x, layers, remat=self.remat)[0]
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:

@@ -33,9 +33,11 @@ def photographs(folder: pathlib.Path) -> pathlib.Path:
 MAKERS = {  # config -> what makes its data
     "fewshot_intents": texts,
     "fewshot_intents_minilm": texts,
+    "fewshot_intents_static": texts,
     "fewshot_ner_wnut17": tiny_tags.wnut17,
     "fewshot_omniglot": omniglot,
     "fewshot_relations": tiny_tags.fewrel,
+    "fewshot_slots_atis": tiny_tags.atis,
     "fewshot_slots_snips": tiny_tags.snips,
     "fewshot_tiny_imagenet": photographs,
     "maml_omniglot": omniglot,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from configs import fewshot_slots_snips
+from configs import fewshot_slots_atis, fewshot_slots_snips
 
 TRAIN = ("album", "artist", "genre", "music_item", "playlist", "service", "track", "year")
 
@@ -44,7 +44,16 @@ def sentences(groups: Sequence[Sequence[str]], n: int) -> list[tuple[list[str], 
 
 def snips(folder: pathlib.Path) -> pathlib.Path:
     """The types of configs/fewshot_slots_snips.py, as lines of words and of tags."""
-    made = sentences((TRAIN, fewshot_slots_snips.DEV, fewshot_slots_snips.TEST), 120)
+    return _lines(folder, (TRAIN, fewshot_slots_snips.DEV, fewshot_slots_snips.TEST), 120)
+
+
+def atis(folder: pathlib.Path) -> pathlib.Path:
+    """The types of configs/fewshot_slots_atis.py, each in more sentences than its min_rows."""
+    return _lines(folder, (TRAIN, fewshot_slots_atis.DEV, fewshot_slots_atis.TEST), 240)
+
+
+def _lines(folder: pathlib.Path, groups: Sequence[Sequence[str]], n: int) -> pathlib.Path:
+    made = sentences(groups, n)
     (folder / "train").mkdir(parents=True)
     for k, name in enumerate(("seq.in", "seq.out")):
         (folder / "train" / name).write_text("".join(" ".join(x[k]) + "\n" for x in made))

@@ -209,10 +209,13 @@ def _update(
     norm = optax.global_norm(grads).astype(jnp.float32)
     finite = jnp.isfinite(loss_sum) & jnp.isfinite(norm)
     updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
-    new = state.replace(
-        params=optax.apply_updates(state.params, updates), opt_state=opt_state, stats=stats
-    )
-    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), (sums, norm, ~finite)
+    new = dict(params=optax.apply_updates(state.params, updates), opt_state=opt_state, stats=stats)
+    # Not of the whole state: what is frozen must stay one for all the trials of a sweep.
+    kept = {
+        name: jax.tree.map(lambda a, b: jnp.where(finite, a, b), value, getattr(state, name))
+        for name, value in new.items()
+    }
+    return state.replace(**kept), (sums, norm, ~finite)
 
 
 def _metrics(log: tuple) -> tuple[Metrics, jax.Array]:

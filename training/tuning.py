@@ -93,6 +93,7 @@ class Tuning:
             check_known(name, known, "config.sweep.space")
         self.default = {name: float(known[name]) for name in self.space}
         step = sections.check(make_train_step, self.config.step.to_dict(), "config.step")
+        step.pop("updates_per_call", None)  # many updates in one call give the same as one by one
         step |= dict(mesh=build.mesh, seed=self.config.seed, loaded=build.loaded())
         self.sweep = Sweep(self.make, **step)
         build.task.attach(build.data, build.task.variables(build.init()))

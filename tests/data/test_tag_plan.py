@@ -63,9 +63,11 @@ def test_greedy_takes_what_a_plain_loop_takes():
     assert greedy(np.zeros((0, 2), int), 1) is None
 
 
-def test_spans_are_counted_as_runs():
-    sentences = [[0, 1, 1, 0, 1, 2, 2], [2, 1, 2], []]
-    assert span_counts(sentences, 2).tolist() == [[2, 1], [1, 2], [0, 0]]
+def test_spans_are_counted_where_they_begin():
+    tag = np.array([[0, 1, 1, 1, -1, 2, 2], [2, 1, 2, 0, 0, -1, -1], [0] * 7])
+    begin = np.array([[0, 1, 0, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0, 0], [0] * 7], bool)
+    # Of a type that is no longer there (0) nothing is counted.
+    assert span_counts(tag, begin, 2).tolist() == [[2, 1], [1, 2], [0, 0]]
 
 
 def test_what_cannot_be_drawn_is_said():

@@ -9,6 +9,7 @@ from data.tagged_text import read
 WORDS = ["fly to new york", "hello", "from rome"]
 TAGS = ["O O B-city I-city", "O", "O B-city"]
 TYPES = [("", "", "city", "city"), ("",), ("", "city")]
+BEGINS = [(False, False, True, False), (False,), (False, True)]
 
 
 def seq(root, words=WORDS, tags=TAGS):
@@ -43,6 +44,7 @@ def test_all_layouts_hold_the_same(tmp_path):
         table = read(str(place))
         assert [row.words for row in table.rows] == [tuple(w.split()) for w in WORDS], place
         assert [row.types for row in table.rows] == TYPES
+        assert [row.begins for row in table.rows] == BEGINS
         assert not table.skipped
     assert read(str(places[1])).rows[1].origin.endswith("parts/train/seq.in:2")
     assert read(str(places[3])).rows[2].origin.endswith("a.conll:8")  # lines count blank ones
@@ -60,9 +62,16 @@ def test_each_sentence_once_whatever_its_part_and_case(tmp_path):
 
 def test_types_alone_are_tags_of_the_io_scheme(tmp_path):
     path = conll(tmp_path / "few.txt", ["a b c d"], ["O art-music art-music B-x"])
-    assert read(str(path), scheme="io").rows[0].types == ("", "art-music", "art-music", "B-x")
+    row = read(str(path), scheme="io").rows[0]
+    assert row.types == ("", "art-music", "art-music", "B-x")
+    assert row.begins == (False, True, False, True)
     with pytest.raises(ValueError, match='"iob" is unknown: use bio or io'):
         read(str(path), scheme="iob")
+
+
+def test_spans_of_one_type_that_touch_are_two(tmp_path):
+    rows = read(str(seq(tmp_path, ["a b c d"], ["B-x B-x I-x O"]))).rows
+    assert rows[0].types == ("x", "x", "x", "") and rows[0].begins == (True, True, False, False)
 
 
 @pytest.mark.parametrize(

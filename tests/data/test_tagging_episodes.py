@@ -58,11 +58,17 @@ def test_batches_hold_each_episodes_own_tags(data):
             for i, row in enumerate(rows):
                 if row < 0:
                     assert (part["tokens"][i] == 0).all() and (part["tag"][i] == -1).all()
+                    assert side == "support" or not part["begin"][i].any()
                     continue
                 sentence = data.rows[row]
                 names = [data.classes("train")[c] for c in drawn.classes]
                 tags = [names.index(t) + 1 if t in names else 0 for t in sentence.types]
                 n = len(sentence.words)
+                if side == "query":
+                    assert (
+                        part["begin"][i].nonzero()[0].tolist()
+                        == np.flatnonzero(sentence.begins).tolist()
+                    )
                 assert part["tag"][i, :n].tolist() == tags and (part["tag"][i, n:] == -1).all()
                 said = data.tokenizer.words(part["tokens"][i, :n])
                 assert said == [w.lower() for w in sentence.words]
@@ -113,13 +119,16 @@ def test_pieces_of_words():
         def encode(self, text):
             return [2, *(self.pieces.index(c) for c in text if c in "abc"), 3]
 
-    found = tagged_columns([["ab", "?", "c"], ["abc", "a"]], [[1, 0, 2], [3, 4]], Pieces(), 6)
+    kinds, begins = [[1, 0, 2], [3, 3]], [[True, False, True], [True, True]]
+    found = tagged_columns([["ab", "?", "c"], ["abc", "a"]], kinds, begins, Pieces(), 6)
     assert found.tokens.tolist() == [[2, 4, 5, 1, 6, 3], [2, 4, 5, 6, 4, 3]]
-    assert found.tag.tolist() == [[-1, 1, -1, 0, 2, -1], [-1, 3, -1, -1, 4, -1]]
-    short = tagged_columns([["ab", "?", "c"]], [[1, 0, 2]], Pieces(), 5)
+    assert found.tag.tolist() == [[-1, 1, -1, 0, 2, -1], [-1, 3, -1, -1, 3, -1]]
+    assert found.begin.nonzero()[1].tolist() == [1, 4, 1, 4]
+    short = tagged_columns([["ab", "?", "c"]], kinds[:1], begins[:1], Pieces(), 5)
     assert short.cut == 1 and short.tokens.tolist() == [[2, 4, 5, 1, 3]]
+    assert short.tag.tolist() == [[-1, 1, -1, 0, -1]] and short.begin.nonzero()[1].tolist() == [1]
     with pytest.raises(ValueError, match="data.max_len=2 must be at least 3"):
-        tagged_columns([["a"]], [[0]], Pieces(), 2)
+        tagged_columns([["a"]], [[0]], [[False]], Pieces(), 2)
 
 
 def test_abstract_transitions_by_hand():
@@ -129,7 +138,8 @@ def test_abstract_transitions_by_hand():
 
 
 def test_small_types_and_bad_lists():
-    rows = [Sentence(("x", "y"), ("a", "b")), Sentence(("z",), ("c",)), Sentence(("v",), ("",))]
+    given = ((("x", "y"), ("a", "b")), (("z",), ("c",)), (("v",), ("",)))
+    rows = [Sentence(words, types, tuple(map(bool, types))) for words, types in given]
     found = assigned(rows, {"train": ("a", "c"), "dev": ("b",), "test": ()}, 1)
     assert found.classes == {"train": ("c",), "dev": ("b",), "test": ()}  # a never without b
     assert found.split.tolist() == ["dev", "train"] and found.rows == rows[:2]

@@ -143,7 +143,8 @@ def test_a_package_brings_one_tokenizer_and_is_not_imported(tmp_path, monkeypatc
 
 def test_other_published_tokenizers_are_refused_in_sentences(tmp_path):
     path = published(tmp_path, ("the", *PIECES))
-    with pytest.raises(ValueError, match=r'the id 0 is "the", but models take it for padding; use'):
+    said = r'the id 0 is "the", but models take it for padding; use .* \[PAD\] or <unk>'
+    with pytest.raises(ValueError, match=said):
         Tokenizer.load(path)
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"model": {"type": "Unheard"}}))
@@ -154,6 +155,43 @@ def test_other_published_tokenizers_are_refused_in_sentences(tmp_path):
     kw = dict(languages=(), min_count=1, vocab_size=9)
     with pytest.raises(ValueError, match="has no ids that begin and end a caption; use one of w"):
         make_tokenizer(str(published(tmp_path)), {}, "name", **kw)
+
+
+def pairs_without_padding(path):
+    """A tokenizer.json as Llama's: <unk> is the id 0, and a text would begin with <s>."""
+    vocab = {"<unk>": 0, "<s>": 1, "a": 2, "b": 3, "ab": 4}
+    library = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab, [("a", "b")], unk_token="<unk>", fuse_unk=True)
+    )
+    library.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    library.save(str(path))
+    return path
+
+
+def test_unknown_pieces_are_left_out_where_unk_is_the_padding(tmp_path, monkeypatch):
+    folder = tmp_path / "tiny_static_vectors"
+    (folder / "tokenizers").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    path = pairs_without_padding(folder / "tokenizers" / "x_tokenizer_config.json")
+    static = Tokenizer.load(path)
+    assert static.pieces == ("<unk>", "<s>", "a", "b", "ab")
+    assert static.encode("ab?b!!aa") == [4, 3, 2, 2] and static.encode("??") == []
+    assert static.encode("ab?b!!aa", max_len=3) == [4, 3, 2]
+    static.save(tmp_path / "vocabulary.json")
+    assert Tokenizer.load(tmp_path / "vocabulary.json").encode("a?b") == [2, 3]
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Tokenizer.load("pypi:tiny_static_vectors").hash == static.hash
+
+
+def test_wordllamas_own_ids():
+    if importlib.util.find_spec("wordllama") is None:
+        pytest.skip("needs this tokenizer: pip install --no-deps wordllama==0.4.0.post1")
+    llama = Tokenizer.load("pypi:wordllama")
+    assert len(llama) == 32_000
+    assert llama.encode("bank account") == [9124, 3633]
+    assert llama.decode(llama.encode("Where is my card, 狗?")) == "Where is my card, 狗?"
 
 
 def test_minilms_own_ids():

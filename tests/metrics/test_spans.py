@@ -64,6 +64,21 @@ def test_numbers_count_as_their_names_do():
             assert count_numbers(true, guess) == expected
 
 
+def test_true_spans_that_touch_are_told_by_where_they_begin():
+    """Against the names: B- and I- on the true side, types alone on the other."""
+    tags = np.array(list(itertools.product(range(5), repeat=4)))  # O, B-a, B-b, I-a, I-b
+    names = np.array(["O", "B-a", "B-b", "I-a", "I-b"])
+    kind, said = np.array([0, 1, 2, 1, 2])[tags], np.array([1, 1, 0, 2])
+    begin = (tags == 1) | (tags == 2)
+    guess = spans(["a", "a", "O", "b"], "io")
+    expected = [spans(names[row]) for row in tags]
+    right = sum(len(set(of) & set(guess)) for of in expected)
+    found = count_numbers(kind, np.tile(said, (len(tags), 1)), begin)
+    assert found == (right, 2 * len(tags), sum(map(len, expected)))
+    touching = count_numbers(np.array([[1, 1]]), np.array([[1, 1]]), np.array([[True, True]]))
+    assert touching == (0, 1, 2), "neither of two that touch is found"
+
+
 def test_f1_of_arrays():
     assert np.allclose(f1(np.array([[2, 4, 3], [0, 0, 0], [0, 5, 0]])), [4 / 7, 0, 0])
 

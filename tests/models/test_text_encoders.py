@@ -28,6 +28,7 @@ ENCODERS = {
     "cnn": partial(TextCNN, embed_width=4, filters=3, sizes=(2, 3)),
     "bilstm": partial(BiLSTM, embed_width=4, hidden=3),
     "transformer": partial(TextTransformer, width=8, depth=1, heads=2, inner_width=8),
+    "prefix": partial(TextTransformer, width=8, depth=1, heads=2, inner_width=8, prefix=3),
 }
 
 

@@ -52,6 +52,14 @@ def test_a_row_is_the_run_alone(one):
     np.testing.assert_allclose(losses[:, row], [m["loss"] for m in log], rtol=1e-5)
 
 
+def test_what_is_frozen_is_kept_once_for_all():
+    frozen = Sweep(lambda v: make(v, frozen=True), mesh=make_mesh(devices=jax.devices()[:1]))
+    before = jax.device_get(frozen.init(VALUES).frozen)
+    states, losses = train(frozen, steps=2)
+    close(states.frozen, before)
+    assert states.frozen["body"]["kernel"].shape == (8, 16) and np.ptp(losses[1]) > 0
+
+
 def test_other_numbers_compile_nothing(one):
     sweep = one[0]
     before = sweep.programs()

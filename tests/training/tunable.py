@@ -38,7 +38,7 @@ def config(**sweep):
     c = ConfigDict(dict(seed=0, total_steps=8, log_every=100, evals={}, model={}, data={}))
     c.task = dict(type="tunable", penalty=0.0)
     c.optim = dict(type="sgd", lr=0.03, schedule="constant", weight_decay=0.0)
-    c.step = dict(ema=0.0)
+    c.step = dict(ema=0.0, updates_per_call=1)
     c.checkpoint = dict(every=1000, keep=1, best="")
     space = (("optim.lr", "log", 0.01, 10.0), ("task.penalty", "uniform", 0.0, 0.1))
     c.sweep = dict(space=space, metric="dev/loss", trials=6, eta=2, rungs=2) | sweep
