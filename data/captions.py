@@ -222,6 +222,11 @@ class Captions:
                 row[...] = images.load(example.image, named(example), size, int(k), int(s), share)
         return {"image": out}
 
+    def look(self, split: str, index: np.ndarray) -> dict[str, np.ndarray]:
+        """The whole images, or their features, of examples [B] of a split; index -1 gives zeros."""
+        whole = np.zeros_like(index)
+        return self._look(self._split(split), index, whole, whole)
+
     def cache_features(
         self,
         encode: Callable[[np.ndarray], np.ndarray],
