@@ -1,4 +1,4 @@
-"""Few-shot translation (Multi30k): a direction is a task; de→fr and fr→de are learned from 50 pairs.
+"""Few-shot translation (Multi30k): a direction is a task, and fr→de is learned from 50 pairs.
 
 Trained on en↔de and en↔fr by first-order MAML with learned rates; BLEU-4, CIDEr-D and chrF of each
 episode. Not trained to its end yet.

@@ -15,6 +15,7 @@ from data.sequence_episodes import Pools, SequenceEpisodes, check_tasks, halves
 from data.sequence_plan import Pool, TaskPools
 from data.tokenizer import split_words
 
+READ = ("train", "dev")  # the splits of images
 MOSTLY = 0.5  # of an image's captions say the concept
 
 
@@ -63,13 +64,17 @@ class CaptionEpisodes(SequenceEpisodes):
         prefetch: int = 4,
     ) -> None:
         wanted = check_tasks(tasks)
-        spoken = dict.fromkeys(name.partition(":")[0] for names in wanted.values() for name in names)
+        spoken = dict.fromkeys(
+            name.partition(":")[0] for names in wanted.values() for name in names
+        )
         self.captions = Captions(
             source=source, path=path, language=",".join(spoken), image_size=image_size,
-            augment=False, features=features, cached_views=min(cached_views, 1),
-            cache_dir=cache_dir, tokenizer=tokenizer, min_count=min_count, vocab_size=vocab_size,
-            max_len=max_len, on_error=on_error, limit=limit, threads=threads, prefetch=prefetch,
+            augment=False, cached_views=min(cached_views, 1), cache_dir=cache_dir,
+            tokenizer=tokenizer, min_count=min_count, vocab_size=vocab_size, max_len=max_len,
+            on_error=on_error, limit=limit, threads=threads, prefetch=prefetch,
         )  # fmt: skip
+        if features:
+            self.captions.open_features(features, READ)
         self.cached_views, self.image_size = self.captions.cached_views, image_size
         rows = _rows(self.captions, tuple(spoken))
         self._place = [row[:2] for row in rows]
@@ -102,7 +107,7 @@ class CaptionEpisodes(SequenceEpisodes):
         self, encode: Callable, key: str, *, splits: Sequence[str] = (), **options: Any
     ) -> None:
         """From now on batches carry a frozen encoder's "features": see Captions."""
-        self.captions.cache_features(encode, key, splits=("train", "dev"), **options)
+        self.captions.cache_features(encode, key, splits=READ, **options)
 
 
 Row = tuple[str, int, int, str, str]  # split, place in it, item, caption, language
@@ -112,7 +117,7 @@ def _rows(captions: Captions, spoken: tuple[str, ...]) -> list[Row]:
     """Every caption of the splits train and dev."""
     rows: list[Row] = []
     items = 0
-    for split in ("train", "dev"):
+    for split in READ:
         said = {language: captions.references(split, language) for language in spoken}
         for place, image in enumerate(captions.image_ids(split)):
             for language in spoken:

@@ -90,10 +90,14 @@ class SequenceEpisodes:
         """A few lines for the start of a run."""
         lines = [f"data        {self.name}"]
         for split, tasks in self._pools.items():
-            said = [f"{n} {len(p.support.items):,}+{len(p.query.items):,}" for n, p in tasks.items()]
+            said = [
+                f"{n} {len(p.support.items):,}+{len(p.query.items):,}" for n, p in tasks.items()
+            ]
             lines.append(f"  {split:<14}{', '.join(said)} (support + query inputs)")
         made_up = f", {self.renamed:.0%} in made-up languages" if self.renamed else ""
-        lines.append(f"  episodes      {self.shape.shots} pairs, {self.shape.queries} asked{made_up}")
+        lines.append(
+            f"  episodes      {self.shape.shots} pairs, {self.shape.queries} asked{made_up}"
+        )
         kind, size, key = self.tokenizer.kind, len(self.tokenizer), self.tokenizer.hash
         cut = f", {self.cut:,} texts cut at {self._lengths[-1]}" if self.cut else ""
         lines.append(f"  vocabulary    {size:,} {kind}, {key}{cut}")

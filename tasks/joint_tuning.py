@@ -44,7 +44,10 @@ class JointTuning(Episodic):
         """Batch of episodes -> the base's summed loss over all their pairs."""
         flat = {
             name: jnp.concatenate(
-                [jnp.asarray(batch[s][name]).reshape(-1, *x.shape[2:]) for s in ("support", "query")]
+                [
+                    jnp.asarray(batch[s][name]).reshape(-1, *x.shape[2:])
+                    for s in ("support", "query")
+                ]
             )
             for name, x in batch["support"].items()
         }
