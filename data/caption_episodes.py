@@ -80,7 +80,8 @@ class CaptionEpisodes(SequenceEpisodes):
         self._place = [row[:2] for row in rows]
         items = np.array([row[2] for row in rows], np.int64)
         super().__init__(
-            name=self.captions.name, tokenizer=self.captions.tokenizer, items=items,
+            name=self.captions.name, tokenizer=self.captions.tokenizer,
+            encode=self.captions.tokenizer.encode, items=items,
             texts=[row[3] for row in rows], languages=[row[4] for row in rows],
             pools=_pools(rows, items, wanted, reserved), shots=shots, queries=queries,
             batch_size=batch_size, max_len=max_len, lengths=lengths, renamed=renamed,

@@ -4,7 +4,7 @@ What translation_episodes.py and caption_episodes.py share: they say what the in
 pairs belong to a task.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class SequenceEpisodes:
     language (BOS where there is one only), its words, EOS and PAD; a label is always 0.
 
     Args:
+      encode: (text, language) -> ids, by the tokenizer.
       items [M]: what each of M texts is about; texts, languages: of M.
       pools: what the tasks of each split draw from.
       lengths: words of texts below max_len to which batches are padded.
@@ -43,6 +44,7 @@ class SequenceEpisodes:
         *,
         name: str,
         tokenizer: Tokenizer,
+        encode: Callable[[str, str], list[int]],
         items: np.ndarray,
         texts: Sequence[str],
         languages: Sequence[str],
@@ -61,7 +63,7 @@ class SequenceEpisodes:
         self.items, self.texts, self.languages = items, texts, languages
         self._pools, self._threads, self._prefetch = pools, threads, prefetch
         self._lengths = make_buckets([n for n in lengths if n < max_len], max_len)
-        self.tokens, self.cut = written(texts, languages, tokenizer, max_len)
+        self.tokens, self.cut = written(texts, languages, tokenizer, encode, max_len)
         self._said: dict[tuple[int, str], list[int]] = {}
         for row, about in enumerate(zip(items.tolist(), languages, strict=True)):
             self._said.setdefault(about, []).append(row)
@@ -190,17 +192,19 @@ class SequenceEpisodes:
 
 
 def written(
-    texts: Sequence[str], languages: Sequence[str], tokenizer: Tokenizer, max_len: int
+    texts: Sequence[str],
+    languages: Sequence[str],
+    tokenizer: Tokenizer,
+    encode: Callable[[str, str], list[int]],
+    max_len: int,
 ) -> tuple[np.ndarray, int]:
     """(int32 [M, max_len + 2] = language words EOS PAD.., how many were cut and have no EOS).
 
     Raises ValueError for a text without a single word.
     """
     tokens, cut = np.full((len(texts), max_len + 2), PAD, np.int32), 0
-    known: dict[tuple[str, str], list[int]] = {}  # a text is the target of several directions
     for row, text, language in zip(tokens, texts, languages, strict=True):
-        ids = known.get((text, language)) or tokenizer.encode(text, language)
-        known[text, language] = ids
+        ids = encode(text, language)
         if not ids:
             raise ValueError(f'the text "{text}" has no {tokenizer.kind}; write some or remove it')
         cut += len(ids) > max_len

@@ -4,7 +4,8 @@ Training episodes are of the directions in tasks.train; those of tuning and test
 lines and, if tasks say so, of directions that were never trained.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,9 +58,10 @@ class TranslationEpisodes(SequenceEpisodes):
         lines = _checked(read(path, languages=spoken, on_error=on_error), limit, reserved, path)
         words = vocabulary(tokenizer, lines["train"], min_count=min_count, vocab_size=vocab_size)
         rows, pools = _pools(lines, found, directions, reserved)
-        self._source = _sources(rows, words, max_len)
+        encode = functools.cache(words.encode)  # a text is in several directions, on either side
+        self._source = _sources(rows, encode, max_len)
         super().__init__(
-            name=f"parallel text {path}", tokenizer=words,
+            name=f"parallel text {path}", tokenizer=words, encode=encode,
             items=np.array([row.item for row in rows], np.int64),
             texts=[row.target for row in rows], languages=[row.to for row in rows],
             pools=pools, shots=shots, queries=queries, batch_size=batch_size, max_len=max_len,
@@ -157,12 +159,12 @@ def _pools(
     return rows, pools
 
 
-def _sources(rows: Sequence[_Row], tokenizer: Tokenizer, max_len: int) -> np.ndarray:
+def _sources(
+    rows: Sequence[_Row], encode: Callable[[str, str], list[int]], max_len: int
+) -> np.ndarray:
     """int32 [M, max_len]: the words of the source texts, PAD after them."""
     out = np.full((len(rows), max_len), PAD, np.int32)
-    known: dict[int, list[int]] = {}
     for line, row in zip(out, rows, strict=True):
-        if row.item not in known:
-            known[row.item] = tokenizer.encode(row.source, row.of)[:max_len]
-        line[: len(known[row.item])] = known[row.item]
+        ids = encode(row.source, row.of)[:max_len]
+        line[: len(ids)] = ids
     return out

@@ -73,7 +73,10 @@ class SequenceEpisodes(Episodes):
             pairs = dict(enumerate(said)), dict(enumerate(truths))
             scores = score(*pairs, tokenizer=kind, metrics=overlap, frequencies=known)
             found = {METRICS[k]: scores.corpus[METRICS[k]] for k in METRICS if k in overlap}
-        return found | ({"chrF": chrf(said, truths)} if "chrf" in self.metrics else {})
+        if "chrf" in self.metrics:  # in lower case, as the words of vocabularies and BLEU are
+            lower = [[text.lower() for text in texts] for texts in truths]
+            found["chrF"] = chrf([text.lower() for text in said], lower)
+        return found
 
     @cached_property
     def _counted(self) -> list[tuple[str, Frequencies]]:

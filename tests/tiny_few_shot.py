@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from tests import few_shot_texts, tiny_omniglot, tiny_tags
+from tests import few_shot_texts, tiny_data, tiny_omniglot, tiny_parallel, tiny_tags
 
 
 def texts(folder: pathlib.Path) -> pathlib.Path:
@@ -31,6 +31,7 @@ def photographs(folder: pathlib.Path) -> pathlib.Path:
 
 
 MAKERS = {  # config -> what makes its data
+    "fewshot_captions": tiny_data.flickr8k,
     "fewshot_intents": texts,
     "fewshot_intents_minilm": texts,
     "fewshot_ner_wnut17": tiny_tags.wnut17,
@@ -38,5 +39,6 @@ MAKERS = {  # config -> what makes its data
     "fewshot_relations": tiny_tags.fewrel,
     "fewshot_slots_snips": tiny_tags.snips,
     "fewshot_tiny_imagenet": photographs,
+    "fewshot_translation": tiny_parallel.write,
     "maml_omniglot": omniglot,
 }
