@@ -6,7 +6,7 @@ intervals over episodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -77,6 +77,11 @@ class SequenceEpisodes(Episodes):
             lower = [[text.lower() for text in texts] for texts in truths]
             found["chrF"] = chrf([text.lower() for text in said], lower)
         return found
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """As Episodes, with what was written."""
+        for line in super().lines():
+            yield line | {"written": self.written[line["index"]]}
 
     @cached_property
     def _counted(self) -> list[tuple[str, Frequencies]]:

@@ -263,7 +263,8 @@ class MAML(Episodic):
         return self.base.scores(adapted, side(episode, "query"))
 
     def attach(self, data: Any, variables: Tree, splits: tuple[str, ...] = ()) -> None:
-        self.base.attach(data, variables, splits)
+        params = {k: v for k, v in variables["params"].items() if k != RATES}
+        self.base.attach(data, {**variables, "params": params}, splits)
 
     def by_steps(self, variables: Tree, episode: Batch, steps: tuple[int, ...]) -> jax.Array:
         """What is said of the queries after each of these numbers of steps: [len(steps), Q, O]."""

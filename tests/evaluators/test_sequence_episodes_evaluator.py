@@ -53,7 +53,7 @@ def test_each_episode_is_scored_by_itself(data):
     assert [line["classes"] for line in lines] == [["en-fr"]] * 5
     for k, drawn in enumerate(evaluator.drawn):
         said = [data.texts[drawn.support[0]].lower()] * 3
-        assert evaluator.written[k] == said
+        assert evaluator.written[k] == lines[k]["written"] == said
         truths = data.truths(drawn.query)
         lower = [[text.lower() for text in texts] for texts in truths]
         assert lines[k]["chrF"] == pytest.approx(chrf(said, lower))

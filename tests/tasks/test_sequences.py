@@ -138,3 +138,17 @@ def test_what_is_frozen_stays_in_evaluation_too(start):
         for path, x in flatten(variables["params"]).items():
             moved = not np.array_equal(adapted[path], x)
             assert moved == (path == "words"), path
+
+
+def test_the_base_may_have_features_cached(start):
+    class Told(Captioning):
+        def attach(self, data, variables, splits=()):
+            self.told = data, variables, splits
+
+    model, _ = start
+    task = MAML(model=model, base=Told, learn_lr="scalar")
+    params, stats = task.init(KEY)
+    task.attach("data", {"params": params, "stats": stats}, ("train",))
+    data, variables, splits = task.base.told
+    assert data == "data" and splits == ("train",)
+    assert set(variables["params"]) == set(params) - {"inner_lr"}
