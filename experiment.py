@@ -21,6 +21,7 @@ from models import lora, pretrained
 from models.ensemble import Ensemble, check_member
 from models.functional import accepted, functional
 from serving.trained_run import trained
+from tasks import maml
 from tasks.base import Task
 from training import build as sections
 from training import sharding
@@ -132,7 +133,7 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
     train_step = sections.call(make_train_step, c.step, where="config.step", **run)
     evals = evaluators(task, c.evals, where="config.evals.{}", data=data, mesh=mesh)
     found = loaded.variables if loaded else {}
-    rules = lora.SHARDING + sections.sharding_rules("models", model_section)
+    rules = lora.SHARDING + maml.SHARDING + sections.sharding_rules("models", model_section)
     return Build(c, data, task, tx, train_step, mesh, rules, found, evals)
 
 

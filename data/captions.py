@@ -105,7 +105,7 @@ class Captions:
             self._splits[split] = Split(*table, views)
         self.skipped = [*found.skipped, *problems.skipped]
         if features:
-            self._open_features(features)
+            self.open_features(features)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -222,6 +222,11 @@ class Captions:
                 row[...] = images.load(example.image, named(example), size, int(k), int(s), share)
         return {"image": out}
 
+    def look(self, split: str, index: np.ndarray) -> dict[str, np.ndarray]:
+        """The whole images, or their features, of examples [B] of a split; index -1 gives zeros."""
+        whole = np.zeros_like(index)
+        return self._look(self._split(split), index, whole, whole)
+
     def cache_features(
         self,
         encode: Callable[[np.ndarray], np.ndarray],
@@ -253,10 +258,12 @@ class Captions:
                 tell,
             )
 
-    def _open_features(self, path: str) -> None:
+    def open_features(self, path: str, splits: Sequence[str] = ()) -> None:
+        """From now on batches carry features from elsewhere; splits: of those alone, () = all."""
         if self.cached_views:
             raise ValueError("data.features are read as they are: set data.cached_views=0")
-        ids = {name: self.image_ids(name) for name, n in self.sizes.items() if n}
+        names = splits or [name for name, n in self.sizes.items() if n]
+        ids = {name: self.image_ids(name) for name in names}
         for name, rows in precomputed.open_features(path, ids).items():
             self._splits[name].cache = rows
 

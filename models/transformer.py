@@ -38,7 +38,8 @@ class DecoderBlock(Block):
         N and T are one query axis, so the grid's keys are never repeated.
         """
         b, n, t, w = x.shape
-        y, weights = self.cross(self.cross_norm(x).reshape(b, n * t, w), memory)
+        mask = memory["real"][:, None, None, :] if "real" in memory else None
+        y, weights = self.cross(self.cross_norm(x).reshape(b, n * t, w), memory, mask)
         return y.reshape(b, n, t, w), weights.mean(axis=1).reshape(b, n, t, -1)
 
     def decode(
@@ -77,7 +78,8 @@ class Transformer(Autoregressive):
     attention is the head-mean cross-attention of the last layer; `rollout` follows all layers.
     `tied` reads words out with the embedding itself (Press & Wolf 2017). `max_length` positions
     are learned. `remat` recomputes each layer in the backward pass. inner_width 0 means
-    4 * width. The first `unimodal_layers` of the `layers` have no cross-attention (CoCa, Yu et
+    4 * width. Where `padded`, rows of zeros in the grid are padding: nothing looks at them. The
+    first `unimodal_layers` of the `layers` have no cross-attention (CoCa, Yu et
     al. 2022); the output then has "text" [B, N, W], what they make of each caption: the float32
     state, normalised by a layer norm, of its last token that is not PAD (not where `parallel`).
     Raises ValueError where heads do not divide the width or no layer sees the image.
@@ -98,6 +100,7 @@ class Transformer(Autoregressive):
         dropout: float = 0.1,
         grid_dropout: float = 0.0,
         tied: bool = True,
+        padded: bool = False,
         remat: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -127,7 +130,7 @@ class Transformer(Autoregressive):
         self.text_blocks = blocks(False, unimodal_layers)
         self.text_norm = nnx.LayerNorm(width, **kw) if unimodal_layers else None
         self.layers, self.encoder_layers, self.heads = layers, encoder_layers, heads
-        self.unimodal_layers = unimodal_layers
+        self.unimodal_layers, self.padded = unimodal_layers, padded
 
     def rollout(self, grid: jax.Array, tokens: jax.Array) -> jax.Array:
         """Attention rollout through the encoder blocks, words and cross-attention -> [B, N, T, S].
@@ -137,7 +140,7 @@ class Transformer(Autoregressive):
         self._check(tokens.shape[2])
         b, s, _ = grid.shape
         x, among = self._encode(grid, None, jnp.broadcast_to(jnp.eye(s), (b, s, s)))
-        memory, nothing = self._keys(x), jnp.zeros((*tokens.shape, s))
+        memory, nothing = self._keys(x, self._real(grid)), jnp.zeros((*tokens.shape, s))
         return shares(self._decode(memory, tokens, None, False, (nothing, among))["flow"])
 
     def _decode(
@@ -207,19 +210,25 @@ class Transformer(Autoregressive):
         return x, jax.tree.map(lambda *c: jnp.concatenate(c), low, high), seen
 
     def _memory(self, grid: jax.Array, key: jax.Array | None) -> Tree:
-        return self._keys(self._encode(grid, key)[0])
+        return self._keys(self._encode(grid, key)[0], self._real(grid))
+
+    def _real(self, grid: jax.Array) -> jax.Array | None:
+        """Which rows of grid [B, S, D] are no padding [B, S]; None where all are to be seen."""
+        return (grid != 0).any(-1) if self.padded else None
 
     def _encode(
         self, grid: jax.Array, key: jax.Array | None, flow: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array | None]:
         """grid [B, S, D] -> (patches [B, S, W] after the encoder blocks, rollout [B, S, S])."""
+        real = self._real(grid)
+        mask = None if real is None else real[:, None, None, :]
         grid = dropout(grid.astype(self.dtype), self.grid_dropout, subkey(key, 0))
         x = self.project(grid)
         if self.encoder_blocks is not None:
 
             def call(block: DecoderBlock, carry: tuple, i: jax.Array) -> tuple[tuple, None]:
                 x, flow = carry
-                x, weights = block.observe(x, self.dropout, subkey(key, i))
+                x, weights = block.observe(x, self.dropout, subkey(key, i), mask)
                 return (x, None if flow is None else roll(flow, weights, flow)), None
 
             layers = jnp.arange(1, self.encoder_layers + 1)
@@ -228,9 +237,16 @@ class Transformer(Autoregressive):
             )
         return self.grid_norm(x), flow
 
-    def _keys(self, x: jax.Array) -> Tree:
-        """x [B, S, W] -> every layer's cross-attention keys and values [L, B, H, S, d]."""
-        return scan_layers(self.blocks, lambda block, x, _: (x, block.cross.memory(x)), x)[1]
+    def _keys(self, x: jax.Array, real: jax.Array | None) -> Tree:
+        """x [B, S, W] -> every layer's cross-attention keys and values [L, B, H, S, d].
+
+        Where there is padding, "real" [L, B, S] goes with them.
+        """
+        found = scan_layers(self.blocks, lambda block, x, _: (x, block.cross.memory(x)), x)[1]
+        if real is None:
+            return found
+        layers = self.layers - self.unimodal_layers
+        return {**found, "real": jnp.broadcast_to(real, (layers, *real.shape))}
 
     def _cache_shape(self) -> tuple[int, int, int]:
         return self.layers, self.heads, self.width // self.heads

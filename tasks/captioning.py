@@ -5,6 +5,7 @@ Any model with the captioner's interface fits: images (or features) and tokens i
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from models.captioner import caption
-from models.decoding import PAD
+from models.decoding import PAD, Rules, greedy
 from models.functional import Model, digest, flatten
 from models.layers import is_zero, subkey
 from models.relevance import explain
@@ -123,6 +124,27 @@ class Captioning(Task):
             total += self.doubly_stochastic * penalty
             metrics["attention_penalty"] = (penalty, real.sum().astype(jnp.float32))
         return total, Aux(count, metrics)
+
+    def scores(self, variables: Tree, rows: Batch) -> dict[str, jax.Array]:
+        """What an evaluator of episodes is told of rows with tokens [B, 1, T+1]: mean −log p of a
+        word, the share of words guessed right, and what is written greedily, [B, `length`]."""
+        tokens = rows["tokens"]
+        state = types.SimpleNamespace(frozen={}, stats=variables["stats"], step=jnp.int32(0))
+        out, _ = self.read(variables["params"], state, rows, None)
+        _, aux = self.words_loss(out, tokens[..., 1:])
+        told = {k: total / jnp.maximum(count, 1) for k, (total, count) in aux.metrics.items()}
+        begin = self.model.apply(variables, inputs_of(rows), 1, self.length, method="start")
+        found = greedy(
+            partial(self.model.apply, variables, method="step"),
+            begin,
+            length=self.length,
+            rules=Rules(bos=tokens[:, :1, 0]),  # each row's own language
+        )
+        return {
+            "loss": told["nll"],
+            "word accuracy": told["word_accuracy"],
+            "written": found["tokens"][:, 0],
+        }
 
     def _votes(self, target: jax.Array) -> jax.Array:
         """What each caption of target [B, N, T] weighs: [B, N]; 1 where an image has no other."""
@@ -235,8 +257,8 @@ def _made_of(model: Model, variables: Tree) -> dict[str, Tree]:
 
 
 def inputs_of(batch: Batch) -> jax.Array:
-    """Cached features where the batch carries them, else its images."""
-    return batch["features"] if "features" in batch else batch["image"]
+    """Cached features where the batch carries them, else its source texts or images."""
+    return batch[next(k for k in ("features", "source", "image") if k in batch)]
 
 
 def _tell(split: str, done: int, total: int) -> None:

@@ -25,9 +25,11 @@ def side(episode: Batch, name: str) -> Batch:
     return {**episode[name], **{k: episode[k] for k in ("present",) if k in episode}}
 
 
-def as_state(variables: Tree) -> Any:
+def as_state(variables: Tree, frozen: Tree | None = None) -> Any:
     """What a loss reads of the train state, where there are variables only."""
-    return types.SimpleNamespace(frozen={}, stats=variables.get("stats", {}), step=jnp.int32(0))
+    return types.SimpleNamespace(
+        frozen=frozen or {}, stats=variables.get("stats", {}), step=jnp.int32(0)
+    )
 
 
 class Episodic(Task):

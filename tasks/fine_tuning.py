@@ -60,7 +60,6 @@ class FineTuning(Episodic):
         ways, width = episode["present"].shape[0], variables["params"]["head"]["kernel"].shape[0]
         head = {"kernel": jnp.zeros((width, ways)), "bias": jnp.zeros(ways)}
         slow, fast = partition({**variables["params"], "head": head}, self.adapt)
-        tx = optax.adamw(lr or self.lr, weight_decay=decay)
 
         def logits(fast: Tree, rows: Batch) -> jax.Array:
             params = merge(slow, fast)
@@ -74,13 +73,8 @@ class FineTuning(Episodic):
             label = support["label"]
             return cross_entropy(logits(fast, support), label).sum() / (label >= 0).sum()
 
-        def step(carry: tuple[Tree, Tree], _: None) -> tuple[tuple[Tree, Tree], None]:
-            now, state = carry
-            updates, state = tx.update(jax.grad(loss)(now), state, now)
-            return (optax.apply_updates(now, updates), state), None
-
-        carry = fast, tx.init(fast)
-        (fast, _), _ = jax.lax.scan(step, carry, length=steps or self.steps)
+        how = dict(steps=steps or self.steps, lr=lr or self.lr, weight_decay=decay)
+        fast = tuned(loss, fast, **how)
         return logits(fast, query)
 
     def predictors(self) -> dict[str, Callable]:
@@ -91,3 +85,17 @@ class FineTuning(Episodic):
                 variables, inputs_of(rows), method="embed"
             ).astype(jnp.float32)
         return found
+
+
+def tuned(
+    loss: Callable[[Tree], jax.Array], fast: Tree, *, steps: int, lr: float, weight_decay: float
+) -> Tree:
+    """Parameters after so many steps of AdamW on a loss."""
+    tx = optax.adamw(lr, weight_decay=weight_decay)
+
+    def step(carry: tuple[Tree, Tree], _: None) -> tuple[tuple[Tree, Tree], None]:
+        now, state = carry
+        updates, state = tx.update(jax.grad(loss)(now), state, now)
+        return (optax.apply_updates(now, updates), state), None
+
+    return jax.lax.scan(step, (fast, tx.init(fast)), length=steps)[0][0]

@@ -32,6 +32,7 @@ from tasks.prototypes import prototypes
 LEARNED = ("no", "scalar", "layer", "tensor")
 STARTS = ("learned", "zero", "shared", "prototypes")
 RATES = "inner_lr"  # the subtree of learned rates
+SHARDING = ((rf"(^|/){RATES}/", None),)  # like no parameter: one more dimension, or only that one
 
 
 class MAML(Episodic):
@@ -244,11 +245,12 @@ class MAML(Episodic):
         """Variables after the inner loop on a support set, by default as long as in training."""
         steps = self.inner_steps if inner_steps < 0 else inner_steps
         how = dict(steps=steps, inner_lr=inner_lr or self.inner_lr)
-        params, state = variables["params"], as_state(variables)
+        params, fixed = partition(variables["params"], self.frozen)
+        state = as_state(variables, fixed)
         # The first-order form: no outer derivative is taken, so nothing of one is prepared.
         found, _ = self._adapted(params, state, support, None, first_order=True, **how)
         stats = self._for_queries(found, state, support, how["steps"]).stats
-        return {**variables, "params": found, "stats": stats}
+        return {**variables, "params": merge(found, fixed), "stats": stats}
 
     def episode_logits(self, variables: Tree, episode: Batch, **options: Any) -> jax.Array:
         """options: inner_steps and inner_lr other than in training."""
@@ -259,6 +261,10 @@ class MAML(Episodic):
         """As the base task judges its rows."""
         adapted = self.adapt_to(variables, side(episode, "support"), **options)
         return self.base.scores(adapted, side(episode, "query"))
+
+    def attach(self, data: Any, variables: Tree, splits: tuple[str, ...] = ()) -> None:
+        params = {k: v for k, v in variables["params"].items() if k != RATES}
+        self.base.attach(data, {**variables, "params": params}, splits)
 
     def by_steps(self, variables: Tree, episode: Batch, steps: tuple[int, ...]) -> jax.Array:
         """What is said of the queries after each of these numbers of steps: [len(steps), Q, O]."""

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from tests import few_shot_texts, tiny_omniglot, tiny_tags
+from tests import few_shot_texts, tiny_data, tiny_omniglot, tiny_parallel, tiny_tags
 
 
 def texts(folder: pathlib.Path) -> pathlib.Path:
@@ -31,6 +31,7 @@ def photographs(folder: pathlib.Path) -> pathlib.Path:
 
 
 MAKERS = {  # config -> what makes its data
+    "fewshot_captions": tiny_data.flickr8k,
     "fewshot_intents": texts,
     "fewshot_intents_minilm": texts,
     "fewshot_intents_static": texts,
@@ -40,5 +41,6 @@ MAKERS = {  # config -> what makes its data
     "fewshot_slots_atis": tiny_tags.atis,
     "fewshot_slots_snips": tiny_tags.snips,
     "fewshot_tiny_imagenet": photographs,
+    "fewshot_translation": tiny_parallel.write,
     "maml_omniglot": omniglot,
 }

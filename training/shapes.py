@@ -32,7 +32,7 @@ class CaptionShapes:
 
 
 class EpisodeShapes:
-    """Stands in for data of episodes: texts, tagged sentences, images or points of a curve."""
+    """Stands in for data of episodes: texts, tagged sentences, images, pairs, points of a curve."""
 
     def __init__(self, section: Any, vocab_size: int):
         self._section, self._ways = section, _highest(section.get("ways", 1))
@@ -58,11 +58,21 @@ class EpisodeShapes:
         if c.type == "sinusoids":
             points = np.zeros((episodes, n, 1), np.float32)
             return label | {"x": points, "y": points}
+        if c.type in ("translation_episodes", "caption_episodes"):
+            return label | self._pairs(episodes, n)
         if "max_len" not in c:
             size = (c.image_size, c.image_size, c.get("channels", 1))
             return label | {"image": np.zeros((episodes, n, *size), np.uint8)}
         tokens = np.zeros((episodes, n, c.max_len), np.int32)
         return label | {"tokens": tokens, **({"tag": tokens} if self._tags else {})}
+
+    def _pairs(self, episodes: int, n: int) -> dict[str, np.ndarray]:
+        """A source text or an image, and a text of one kind."""
+        c, shape = self._section, (episodes, n)
+        tokens = {"tokens": np.zeros((*shape, 1, c.max_len + 2), np.int32)}
+        if c.type == "translation_episodes":
+            return tokens | {"source": np.zeros((*shape, c.max_len), np.int32)}
+        return tokens | {"image": np.zeros((*shape, c.image_size, c.image_size, 3), np.uint8)}
 
 
 def _highest(value: int | tuple[int, int]) -> int:

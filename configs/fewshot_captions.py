@@ -1,0 +1,71 @@
+"""Few-shot captioning (Flickr8k): a language is a task; Chinese is learned from 20 captions.
+
+Trained on English and German, and on languages made up of them by renaming all words, by
+first-order MAML with learned rates. Not trained to its end yet.
+
+    python train.py --config=configs/fewshot_captions.py --config.data.path=DIR \
+        --config.data.features=FILE --workdir=runs/few-captions
+    python -m evaluators.run --workdir=runs/few-captions --split=test --episodes=100 --shots=20
+
+DIR is the Flickr8k distribution with flickr8k.zh.token.txt and flickr8k.de.token.txt. FILE holds
+each image's features, [25, 1280] of MobileNetV2 at 160 pixels (data/precomputed.py says how).
+The vocabulary is of the training captions of all three languages. Other methods, in a copy of this
+file: c.task = dict(type="reptile", base=BASE, inner_lr=0.1, inner_steps=5), or joint training and
+fine-tuning, dict(type="joint_tuning", base=BASE, steps=20, lr=1e-3). Concepts instead of languages:
+tasks.train = ("en:man", "en:snow", ...), tasks.test = ("en:dog",).
+"""
+
+from configs.common import few_shot, finish
+
+
+def get_config(arg: str = ""):
+    c = few_shot()
+    c.total_steps = 4_000
+    c.data = dict(
+        type="caption_episodes",
+        source="flickr8k",
+        path="",
+        features="",
+        tasks=dict(train=("en", "de"), dev=("en", "de"), test=("zh",)),
+        reserved=500,  # training images that only held-out tasks draw their pairs from
+        renamed=0.75,  # share of episodes in made-up languages, where no word is known
+        shots=20,
+        queries=10,
+        batch_size=2,
+        image_size=160,
+        tokenizer="words",
+        min_count=5,
+        vocab_size=2_500,
+        max_len=18,
+        limit=0,  # images of each split, 0 = all
+    )
+    c.model = dict(
+        type="captioner",
+        encoder=dict(type="precomputed", width=1280),
+        decoder=dict(type="transformer", width=128, layers=1, heads=4, dropout=0.0),
+    )
+    c.task = dict(
+        type="maml",
+        base=dict(type="captioning", length=18),
+        inner_lr=0.2,
+        inner_steps=5,
+        order=1,  # 2: through the inner steps
+        learn_lr="layer",  # tensor: Meta-SGD
+    )
+    c.optim.update(lr=1e-3, warmup=100, weight_decay=0.01)
+    dev = dict(type="sequence_episodes", split="dev", every=1_000, episodes=40, batch_size=4)
+    dev |= dict(metrics=("bleu", "cider_d"), shots=20, queries=10)
+    c.evals = dict(
+        dev=dev,
+        test=dev | dict(split="test", every=0),
+        test_shuffled=dev | dict(split="test", every=0, shuffled=True),
+    )
+    c.checkpoint.update(every=1_000, best="dev/loss", best_mode="min")
+    c.final.episodes = 100
+    if arg == "smoke":
+        c.data.update(reserved=4, image_size=64, max_len=8, min_count=1)
+        c.model.encoder = dict(type="resnet", depth=18, stages=2, base_width=8)
+        c.model.decoder.update(width=16, heads=2)
+        c.task.update(frozen=("encoder/",), learn_lr="no", inner_steps=2)
+        c.task.base.update(frozen=("encoder/",), length=6)
+    return finish(c, arg)
