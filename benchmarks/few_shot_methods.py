@@ -118,6 +118,7 @@ class Bench:
             made = sections.construct("data", section)
             if row.encoder is None:
                 made.columns = {"embedding": self.features(made)}
+                made.tokenizer = None
             self.kept[key] = made
         return self.kept[key]
 
