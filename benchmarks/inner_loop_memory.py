@@ -7,7 +7,9 @@ Conv4 with max-pooling, or with --stride as in configs/maml_omniglot.py, whose a
 quarter of that; one episode: 5-way 1-shot, 15 queries a class. Nothing is run: MiB are the
 `compiled.memory_analysis().temp_size_in_bytes` of the gradient, seconds are the compiler's.
 
-CPU, jax 0.10.2, MiB at K =      1      5     10     20     50
+CPU, jax 0.10.2: `remat` takes 85.1 MiB at K = 1 and 95.3 at K = 50. The ways compared, of the same
+model when its convolutions were products of columns (im2col), which took more:
+                  MiB at K =     1      5     10     20     50
     unrolled                 152.7  208.3  275.8  410.8  815.9
     remat                    152.7  142.8  144.9  149.2  162.0
     forward_over_reverse     147.8  139.0  141.2  145.4  158.3
