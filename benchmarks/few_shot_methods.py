@@ -147,7 +147,7 @@ class Bench:
         encoder = row.encoder or dict(type="vector", inputs=self.features(data).shape[1])
         c.model, c.task = dict(type="learner", encoder=encoder, head=row.head), row.task
         c.evals, c.seed, c.total_steps = {}, self.flags.seed, max(row.steps, 1)
-        c.optim.update(dict(lr=1e-3, warmup=10) | row.optim)
+        c.optim.update(dict(lr=1e-3, warmup=10 if row.steps else 0) | row.optim)
         return experiment.build(c, data=data)
 
     def evaluate(
@@ -155,7 +155,7 @@ class Bench:
     ) -> np.ndarray:
         """Accuracy of each episode [N]."""
         section = next(v for v in self.config.evals.values() if v.get("split", "dev") == split)
-        few = split == "test" or not options
+        few = split == "test"
         section = section.to_dict() | dict(
             shots=shots, options=options, every=0, seed=0, batch_size=10,
             episodes=self.flags.episodes if few else min(self.flags.episodes, 200),
