@@ -162,7 +162,8 @@ class Bench:
         )  # fmt: skip
         if split == "test" and self.flags.ways:
             section["ways"] = self.flags.ways
-        made = experiment.evaluator(b.task, section, where="evals", data=b.data, mesh=b.mesh)
+        run = dict(where="evals.{}", data=b.data, mesh=b.mesh)
+        made = experiment.evaluators(b.task, {split: section}, **run)[split]
         made.run(variables)
         return made.each["accuracy"]
 
