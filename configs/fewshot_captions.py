@@ -1,7 +1,9 @@
 """Few-shot captioning (Flickr8k): a language is a task; Chinese is learned from 20 captions.
 
 Trained on English and German, and on languages made up of them by renaming all words, by
-first-order MAML with learned rates. Not trained to its end yet.
+first-order MAML with learned rates. Measured by hand with a start of 2,500 joint steps and 200 of
+these, then AdamW: CIDEr-D .087 ± .021 on 60 Chinese episodes, .073 ± .016 without inner steps in
+training, .042 with wrong images; nobody would call either a caption.
 
     python train.py --config=configs/fewshot_captions.py --config.data.path=DIR \
         --config.data.features=FILE --workdir=runs/few-captions

@@ -1,7 +1,8 @@
 """Few-shot intents without anything pretrained: TF-IDF of n-grams, whose weights are trained.
 
-Before its first step it is TF-IDF under ridge regression: .803 ± .016 / .954 ± .007 in 5-way 1- and
-5-shot on CLINC150's dev classes (split 01, 200 episodes). Not trained to its end yet.
+5-way 1/5-shot on the test classes of five class splits, 600 episodes each: CLINC150 .822 ± .004 /
+.946 ± .002, BANKING77 .811 ± .004 / .928 ± .002 after 60 steps, a minute of a CPU core (TF-IDF
+prototypes: .795 / .944 and .736 / .910).
 
     python train.py --config=configs/fewshot_intents.py --config.data.path=DIR --workdir=runs/few
 
