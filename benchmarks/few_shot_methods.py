@@ -117,7 +117,7 @@ class Bench:
             section |= dict(type="labelled_rows", batch_size=64) if joint else {}
             made = sections.construct("data", section)
             if row.encoder is None:
-                made.columns = {"embedding": self.features(made)}
+                made.columns = {"x": self.features(made)}  # inputs, not embeddings that are kept
                 made.tokenizer = None
             self.kept[key] = made
         return self.kept[key]
