@@ -75,7 +75,7 @@ class SequenceEpisodes:
 
     def inputs(self, rows: np.ndarray, words: int) -> dict[str, np.ndarray]:
         """Rows [E, S] -> their inputs [E, S, ...]; texts are cut to so many words."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define inputs")
 
     def input_lengths(self, rows: np.ndarray) -> np.ndarray:
         """Words of the inputs of rows [...]; 0 where they are no texts."""
