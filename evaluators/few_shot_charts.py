@@ -14,6 +14,7 @@ import numpy as np
 
 from evaluators.curves import SERIES, dress, panel, svg
 from evaluators.episodes import Episodes
+from evaluators.page import brief
 
 INK, FAINT = "#010101", "#020202"
 FIRST, SECOND = list(SERIES)[:2]
@@ -35,6 +36,7 @@ def histogram(
     axes.axvline(values.mean(), color=FIRST, linewidth=2)
     axes.set_xlim(edges[0], edges[-1] + 0.02 * (edges[-1] - edges[0]))  # room for its label
     dress(axes)
+    axes.xaxis.set_major_formatter(lambda x, _: brief(x))  # of steps it were whole numbers
     axes.locator_params(axis="y", nbins=4, integer=True)
     return svg(figure, name)
 
