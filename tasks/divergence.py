@@ -4,8 +4,8 @@ With d = log π − log π_ref at each sampled token (Schulman, "Approximating K
 k1 = d and k3 = e^−d − 1 + d have the right mean; k2 = d²/2 has not, but its gradient is right.
 
     k1_in_reward   −β Σ_t k1 joins the reward: exact gradient, the default
-    k2_in_loss     β k2 joins the loss: exact gradient on policy
-    k3_in_loss     β k3 joins the loss: biased gradient (what GRPO does)
+    k2_in_loss     β ½ (Σ_t d)² joins the loss: exact gradient on policy
+    k3_in_loss     β Σ_t k3 joins the loss: biased gradient (what GRPO does)
     exact          β KL of the whole next-token distribution at each sampled prefix
 
 k1 in the loss has no expected gradient at all on policy, so it is not offered.
@@ -27,6 +27,16 @@ def k1(logprob: jax.Array, reference: jax.Array) -> jax.Array:
 def k2(logprob: jax.Array, reference: jax.Array) -> jax.Array:
     """½ (log π/π_ref)²."""
     return 0.5 * (logprob - reference) ** 2
+
+
+def k2_of_texts(logprob: jax.Array, reference: jax.Array, mask: jax.Array) -> jax.Array:
+    """k2 of whole texts [..., T] under the mask, in equal shares of their tokens [..., T].
+
+    Of single tokens it would miss that a word changes what the words after it diverge.
+    """
+    mask = mask.astype(logprob.dtype)
+    whole = 0.5 * (k1(logprob, reference) * mask).sum(-1, keepdims=True) ** 2
+    return whole * mask / jnp.maximum(mask.sum(-1, keepdims=True), 1)
 
 
 def k3(logprob: jax.Array, reference: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ from tasks.captioning import Captioning, inputs_of
 from tasks.policy_gradient import aggregate
 
 NOT_POLICY = ("reference", "rewards", "critic")  # subtrees of params and frozen
-ROLLED = ("sampled", "greedy", "old", "host")  # what a rollout adds to a batch
+ROLLED = ("sampled", "greedy", "old", "host", "value", "advantage", "target", "apart")  # what a rollout adds to a batch
 OWN = "rl"  # subtree of the statistics
 
 
@@ -66,6 +66,7 @@ class TextPolicy(Captioning):
         self._on_host = {n: t.reward for n, t in rewards.terms.items() if isinstance(t.reward, Host)}
         self.greedy, self.before, self.seed = greedy, before or bool(self._on_host), seed
         self._roll: Any = None
+        self._weigh: Any = None
 
     # The state.
 
@@ -97,6 +98,11 @@ class TextPolicy(Captioning):
         stats = {k: v for k, v in state.stats.items() if k != OWN}
         return {"params": merge(ours, frozen), "stats": stats}
 
+    def attach(self, data: Any, variables: Tree, splits: tuple[str, ...] = ()) -> None:
+        """As Captioning's; rewards read their tables too."""
+        super().attach(data, variables, splits)
+        self.rewards.attach(data)
+
     # The texts.
 
     def prepare(self, state: Any, batch: Batch, key: jax.Array) -> Batch:
@@ -104,23 +110,30 @@ class TextPolicy(Captioning):
         if not self.before:
             return batch
         if self._roll is None:
-            self._roll = jax.jit(self.rollout, out_shardings=batch["tokens"].sharding)
-        rolled = self._roll(state.params, state, batch)
-        return {**batch, **rolled, **self.ask_host(rolled, batch)}
+            how = dict(out_shardings=batch["tokens"].sharding)  # rows stay on their devices
+            self._roll, self._weigh = jax.jit(self.rollout, **how), jax.jit(self.weigh, **how)
+        batch = {**batch, **self._roll(state.params, state, batch)}
+        batch = {**batch, **self.ask_host(batch)}
+        return {**batch, **self._weigh(state.params, state, batch)}
 
-    def ask_host(self, rolled: Batch, batch: Batch) -> dict[str, jax.Array]:
+    def ask_host(self, batch: Batch) -> dict[str, Any]:
         """{"host": {name: [B, N]}} of the rewards that are Python functions."""
         if not self._on_host:
             return {}
-        tokens, known = jax.device_get((rolled["sampled"], dict(batch)))
-        told = {name: reward.ask(tokens, known) for name, reward in self._on_host.items()}
+        known = jax.device_get(dict(batch))
+        told = {name: reward.ask(known["sampled"], known) for name, reward in self._on_host.items()}
         return {"host": jax.device_put(told, batch["tokens"].sharding)}
 
     def loss(self, params: Tree, state: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """batch: of Captioning, or after `prepare` → summed loss of its texts."""
         if "sampled" not in batch:
             batch = {**batch, **self.rollout(params, state, batch)}
+            batch = {**batch, **self.weigh(params, state, batch)}
         return self.learn(params, state, batch, key)
+
+    def weigh(self, params: Tree, state: Any, batch: Batch) -> dict[str, jax.Array]:
+        """What else of a rollout is a constant of the update; a critic's advantages."""
+        return {}
 
     def learn(self, params: Tree, state: Any, batch: Batch, key: jax.Array) -> Any:
         """As `loss`, of a batch after `rollout`."""

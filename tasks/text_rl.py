@@ -102,7 +102,7 @@ class TextRL(TextPolicy):
         tokens, real = batch["sampled"], real_rows(batch)
         words = self.words(self.policy(params, state), batch, tokens)
         mask = rollouts.spoken(tokens) & real[:, None, None]
-        apart, kl_words = self._divergence(words, state, batch)
+        apart, kl_words = self._divergence(words, state, batch, mask)
         score, told, own = self.worth(state, batch)
         reward = score - self.kl * self._in_reward(apart, mask)
         advantage, own = self._advantage(reward, told, real, own)
@@ -119,8 +119,8 @@ class TextRL(TextPolicy):
         if self.clip:
             metrics["clipped"] = (held & mask).sum(), mask.sum().astype(jnp.float32)
         if self.kl:
-            told = (divergence.k3(apart, jnp.zeros_like(apart)) * mask).sum()
-            metrics["kl"] = told, metrics["length"][1]
+            nats = (divergence.k3(apart, jnp.zeros_like(apart)) * mask).sum()
+            metrics["kl"] = nats, metrics["length"][1]
         metrics["all_equal"] = self._all_equal(reward, real)
         if self.likelihood:
             nll, more = self.cross_entropy(params, state, batch, key)
@@ -128,7 +128,7 @@ class TextRL(TextPolicy):
         return total, Aux(count, metrics, {**state.stats, OWN: own})
 
     def _divergence(
-        self, words: rollouts.Words, state: Any, batch: Batch
+        self, words: rollouts.Words, state: Any, batch: Batch, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array | None]:
         """(log π/π_ref of the tokens [B, N, T], a constant; what joins the loss, or None)."""
         if not self.kl:
@@ -140,8 +140,9 @@ class TextRL(TextPolicy):
             return apart, None
         if self.kl_estimator == "exact":
             return apart, divergence.exact(words.all, other.all)
-        estimate = {"k2_in_loss": divergence.k2, "k3_in_loss": divergence.k3}[self.kl_estimator]
-        return apart, estimate(words.logprob, other.logprob)
+        if self.kl_estimator == "k3_in_loss":
+            return apart, divergence.k3(words.logprob, other.logprob)
+        return apart, divergence.k2_of_texts(words.logprob, other.logprob, mask)
 
     def _in_reward(self, apart: jax.Array, mask: jax.Array) -> jax.Array | float:
         """Σ_t log π/π_ref [B, N], where the reward pays for it."""
