@@ -93,8 +93,8 @@ class Recurrence(nnx.Module):
         key: jax.Array | None = None,
         sample_prob: float | jax.Array = 0.0,
     ) -> dict[str, jax.Array]:
-        """Teacher forcing. grid [B, S, D], tokens [B, N, T] (BOS first) -> logits, attention, hidden
-        (what logits are made of, [B, N, T, W]).
+        """Teacher forcing. grid [B, S, D], tokens [B, N, T] (BOS first) -> logits, attention and
+        "hidden" [B, N, T, W], what the logits are made of.
 
         With probability `sample_prob` a word is replaced by the model's own sample (scheduled
         sampling, Bengio et al. 2015); a Python 0 leaves that path out of the program.

@@ -125,7 +125,10 @@ class ActorCritic(TextPolicy):
         score, told, own = self.worth(state, batch)
         metrics = self.told(batch, score, told, words)
         said = mask.sum().astype(jnp.float32)
-        metrics |= {"value_loss": ((off * mask).sum(), said), "clipped": ((held & mask).sum(), said)}
+        metrics |= {
+            "value_loss": ((off * mask).sum(), said),
+            "clipped": ((held & mask).sum(), said),
+        }
         if self.kl:
             own, metrics["kl"] = self._follow(own, batch, mask, real)
             metrics["kl_coefficient"] = own["kl"], jnp.float32(1)

@@ -22,7 +22,16 @@ from tasks.captioning import Captioning, inputs_of
 from tasks.policy_gradient import aggregate
 
 NOT_POLICY = ("reference", "rewards", "critic")  # subtrees of params and frozen
-ROLLED = ("sampled", "greedy", "old", "host", "value", "advantage", "target", "apart")  # what a rollout adds to a batch
+ROLLED = (
+    "sampled",
+    "greedy",
+    "old",
+    "host",
+    "value",
+    "advantage",
+    "target",
+    "apart",
+)  # what a rollout adds to a batch
 OWN = "rl"  # subtree of the statistics
 
 
@@ -63,7 +72,9 @@ class TextPolicy(Captioning):
             raise ValueError(f"config.task.temperature={temperature} must be above 0.")
         self.rewards, self.samples, self.temperature = rewards, samples, temperature
         self.likelihood, self.missing_eos = likelihood, missing_eos
-        self._on_host = {n: t.reward for n, t in rewards.terms.items() if isinstance(t.reward, Host)}
+        self._on_host = {
+            n: t.reward for n, t in rewards.terms.items() if isinstance(t.reward, Host)
+        }
         self.greedy, self.before, self.seed = greedy, before or bool(self._on_host), seed
         self._roll: Any = None
         self._weigh: Any = None
@@ -148,7 +159,9 @@ class TextPolicy(Captioning):
         keys = rollouts.row_keys(key, batch, len(inputs))
         how = dict(length=self.length, bos=bos_of(batch))
         own = dict(n=self.samples, temperature=self.temperature)
-        found = {"sampled": rollouts.sample_texts(self.model, variables, inputs, keys, **own, **how)}
+        found = {
+            "sampled": rollouts.sample_texts(self.model, variables, inputs, keys, **own, **how)
+        }
         if self.greedy:
             found["greedy"] = rollouts.greedy_texts(self.model, variables, inputs, **how)
         if self.before:
@@ -178,9 +191,12 @@ class TextPolicy(Captioning):
         return reward, told, own | {"rewards": running}
 
     def cross_entropy(
-        self, params: Tree, state: Any, batch: Batch, key: jax.Array
+        self, params: Tree, state: Any, batch: Batch, key: jax.Array, *, texts: int = 0
     ) -> tuple[jax.Array, dict]:
-        """(`likelihood` × cross-entropy of the references on the scale of the samples, metrics)."""
+        """(`likelihood` × cross-entropy of the references, metrics).
+
+        texts: what the loss counts of each input, 0 = all samples: references weigh as much.
+        """
         known = {k: v for k, v in batch.items() if k not in ROLLED}
         policy = self.policy(params, state)
         view = state.replace(frozen={}, stats=policy["stats"])
@@ -190,7 +206,22 @@ class TextPolicy(Captioning):
         mask = rollouts.spoken(target) & real_rows(batch)[:, None, None]
         total, _ = aggregate(losses, mask, self.aggregate, self.length)
         metrics = {"nll": ((losses * mask).sum(), mask.sum().astype(jnp.float32))}
-        return self.likelihood * total * (self.samples / target.shape[1]), metrics
+        return self.likelihood * total * ((texts or self.samples) / target.shape[1]), metrics
+
+    def predictors(self) -> dict[str, Any]:
+        """Captioning's, and "best_of": n samples of each input, the best by the rewards first."""
+
+        def best_of(variables: Tree, batch: Batch, *, n: int = 8, seed: int = 0) -> dict[str, Any]:
+            keys = rollouts.row_keys(jax.random.key(seed), batch, len(inputs_of(batch)))
+            how = dict(n=n, length=self.length, bos=bos_of(batch), temperature=self.temperature)
+            found = rollouts.sample_texts(self.model, variables, inputs_of(batch), keys, **how)
+            weights, first = self.rewards.variables, self.rewards.begin()
+            score, _, _ = self.rewards(found, batch, weights, first)
+            order = jnp.argsort(-score, axis=1)
+            tokens = jnp.take_along_axis(found, order[..., None], axis=1)
+            return {"tokens": tokens, "score": jnp.take_along_axis(score, order, axis=1)}
+
+        return {**super().predictors(), "best_of": best_of}
 
     def told(
         self, batch: Batch, reward: jax.Array, told: Mapping[str, jax.Array], words: rollouts.Words

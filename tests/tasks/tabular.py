@@ -108,7 +108,5 @@ def log_probabilities(params, temperature=1.0):
     from tasks.rollouts import words_of
 
     rows, variables = texts()[None], {"params": {"table": params["table"]}, "stats": {}}
-    out = words_of(
-        model(), variables, np.zeros((1, 1, 1)), rows, temperature=temperature
-    )
+    out = words_of(model(), variables, np.zeros((1, 1, 1)), rows, temperature=temperature)
     return jnp.where(rows[0] != PAD, out.logprob[0], 0.0).sum(-1)

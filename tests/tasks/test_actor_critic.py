@@ -70,8 +70,10 @@ def test_the_critic_learns_the_expected_return():
     rows = tabular.texts()
     for prefix, row in (([], 0), ([4], 1), ([5], 2)):
         begins = (rows[:, : len(prefix)] == prefix).all(1)
-        params["critic"]["kernel"] = params["critic"]["kernel"].at[row].set(
-            (weight * WORTH)[begins].sum() / weight[begins].sum() - 0.3
+        params["critic"]["kernel"] = (
+            params["critic"]["kernel"]
+            .at[row]
+            .set((weight * WORTH)[begins].sum() / weight[begins].sum() - 0.3)
         )
     found = expected(made, params, tabular.state(made))
     np.testing.assert_allclose(found["critic"]["kernel"][:3], 0, atol=1e-12)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from tasks import divergence
+from tasks.expert_iteration import best
+from tasks.minimum_risk import MinimumRisk
 from tasks.text_rl import TextRL
 from tests.tasks import tabular
 
@@ -166,3 +168,30 @@ def test_at_another_temperature_it_is_the_policy_of_that_temperature():
     found = expected(made, params, tabular.state(made), 2)
     of = lambda p: -(jnp.exp(tabular.log_probabilities(p, 0.6)) * WORTH).sum()  # noqa: E731
     np.testing.assert_allclose(found, jax.grad(of)(params)["table"], atol=1e-12, rtol=0)
+
+
+def test_minimum_risk_is_differentiated_as_it_stands():
+    """Finite differences of −Σ Q r, Q over the different ones of the samples."""
+    params, rows = parameters(8), tabular.texts()
+    made = MinimumRisk(
+        model=tabular.model(), rewards=tabular.Worth(WORTH), samples=3, alpha=0.5, length=tabular.T
+    )
+    chosen = [3, 9, 3]  # one of them twice
+    batch = {**tabular.batch(), "sampled": jnp.asarray(rows[chosen])[None]}
+    loss = lambda p: made.learn(p, tabular.state(made), batch, jax.random.key(0))[0]  # noqa: E731
+
+    def risk(params):
+        p = np.exp(0.5 * np.asarray(tabular.log_probabilities(params)))[[3, 9]]
+        return -(p / p.sum() * WORTH[[3, 9]]).sum()
+
+    assert float(loss(params)) == pytest.approx(risk(params), abs=1e-12)
+    found, step = jax.grad(loss)(params)["table"], 1e-6
+    for at in ((0, 4), (1, 5), (3, 2)):
+        ends = [risk({"table": params["table"].at[at].add(s)}) for s in (step, -step)]
+        assert float(found[at]) == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=1e-8)
+
+
+def test_the_best_that_differ():
+    tokens = jnp.asarray(tabular.texts()[None, [3, 3, 5, 7]])
+    found = best(tokens, jnp.array([[2.0, 2.0, 1.0, 0.0]]), 2)
+    np.testing.assert_array_equal(found, [[True, False, True, False]])

@@ -7,6 +7,8 @@ import optax
 import pytest
 
 from tasks.actor_critic import ActorCritic
+from tasks.expert_iteration import ExpertIteration
+from tasks.minimum_risk import MinimumRisk
 from tasks.text_rl import TextRL
 from tests.tasks import tabular
 from training.step import pure_step
@@ -77,3 +79,26 @@ def test_without_it_the_best_text_wins(options):
     state = learned(made, 300)
     p = np.exp(np.asarray(tabular.log_probabilities(state.params)))
     assert (p * WORTH).sum() > 0.97 * WORTH.max()
+
+
+def test_minimum_risk_and_expert_iteration_too():
+    options = dict(model=tabular.model(), rewards=tabular.Worth(WORTH), samples=8, length=tabular.T)
+    for made in (MinimumRisk(**options, alpha=1.0), ExpertIteration(**options)):
+        p = np.exp(np.asarray(tabular.log_probabilities(learned(made, 300).params)))
+        assert (p * WORTH).sum() > 0.97 * WORTH.max()
+
+
+def test_a_rare_text_is_never_found_from_a_peaky_start():
+    """The negative control: nothing is rewarded, so nothing is learned, and the metrics say so."""
+    worth = np.zeros(15)
+    worth[3] = 1.0
+    made = TextRL(model=tabular.model(), rewards=tabular.Worth(worth), samples=4, length=tabular.T)
+    state = tabular.state(made)
+    peaky = state.params["table"].at[:, 2].set(25.0)  # all but never anything but EOS
+    state = state.replace(params={"table": peaky})
+    batch = {k: jnp.asarray(v) for k, v in tabular.batch(32).items()}
+    _, aux = made.loss(state.params, state, batch, jax.random.key(0))
+    mean = {k: float(a / b) for k, (a, b) in aux.metrics.items()}
+    assert mean["reward"] == 0 and mean["all_equal"] == 1 and mean["distinct"] == 1 / 32
+    gradient = jax.grad(lambda p: made.loss(p, state, batch, jax.random.key(0))[0])(state.params)
+    assert float(jnp.abs(gradient["table"]).max()) == 0
