@@ -35,7 +35,7 @@ class ActorCritic(TextPolicy):
     value_clip      how far values may move in one update (in `before`), 0 = free
     value_detached  the critic's loss leaves the policy's parameters alone
     kl              β of KL(π ‖ π_ref); with kl_target it is only the first one, and follows the
-                    divergence of whole texts: β ← β (1 + clip(KL / target − 1, ±.2) texts / horizon)
+                    texts' divergence: β ← β (1 + clip(KL / target − 1, ±.2) texts / horizon)
     entropy         bonus on the entropy of each word's distribution
     aggregate       see tasks/policy_gradient.py
     options         those of TextPolicy: rewards, samples, temperature, likelihood, before, ...

@@ -56,10 +56,10 @@ def variance(reward: jax.Array, ddof: int) -> jax.Array:
 def gae(
     reward: jax.Array, value: jax.Array, mask: jax.Array, *, gamma: float, lam: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Generalised advantages (Schulman et al. 2016, equation 16): (advantage, return), both [..., T].
+    """Generalised advantages (Schulman et al. 2016, equation 16) and returns, both [..., T].
 
-    reward, value, mask [..., T]: V(s_t) before step t. After the last step that is real the value is
-    0, whatever stands in the padding.
+    reward, value, mask [..., T]: V(s_t) before step t. After the last real step the value is 0,
+    whatever stands in the padding.
     """
     mask, time = mask.astype(reward.dtype), -1
     value = value * mask

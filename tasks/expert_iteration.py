@@ -66,7 +66,7 @@ class ExpertIteration(TextPolicy):
 
 
 def best(tokens: jax.Array, reward: jax.Array, keep: int) -> jax.Array:
-    """tokens [B, N, T], reward [B, N] -> bool [B, N], the `keep` best that differ from each other."""
+    """tokens [B, N, T], reward [B, N] -> bool [B, N]: the `keep` best of those that differ."""
     order = jnp.where(first_ones(tokens), reward, -jnp.inf)
     _, index = lax.top_k(order, keep)
     found = jax.nn.one_hot(index, reward.shape[1], dtype=bool).any(1)

@@ -25,8 +25,8 @@ class TextRL(TextPolicy):
 
     REINFORCE (Williams 1992): baseline "none" or "moving_average". SCST (Rennie 2017): "greedy".
     RLOO (Ahmadian 2024): as it stands. GRPO (Shao 2024): baseline="group", scale="group",
-    aggregate="sequence_mean", clip=(.2, .2), kl=.04, kl_estimator="k3_in_loss". Dr. GRPO (Liu 2025):
-    baseline="group", aggregate="constant". DAPO (Yu 2025): baseline="group", scale="group",
+    aggregate="sequence_mean", clip=(.2, .2), kl=.04, kl_estimator="k3_in_loss". Dr. GRPO (Liu
+    2025): baseline="group", aggregate="constant". DAPO (Yu 2025): baseline="group", scale="group",
     aggregate="token_mean", clip=(.2, .28), mask_truncated=True.
 
     baseline        none | moving_average | greedy | leave_one_out | group
