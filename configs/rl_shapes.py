@@ -20,7 +20,7 @@ def get_config(arg: str = ""):
     c.data.captions_per_image = 5  # the references that a sample is compared with
     c.task = dict(
         type="text_rl",
-        rewards=dict(bleu=dict(type="bleu", weight=1.0)),
+        rewards=dict(cider=dict(type="cider", weight=1.0)),
         samples=5,
         baseline="leave_one_out",
         scale="none",
