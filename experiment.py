@@ -57,7 +57,7 @@ class Build:
 
     def loaded(self) -> dict:
         """What replaces random weights at step 0, by path; a trained run outdoes a weights file."""
-        return flatten(self.pretrained) | self._from_run()
+        return flatten(self.pretrained) | self._from_run() | flatten(self.task.loaded())
 
     def _from_run(self) -> dict:
         """What config.init_from takes over from a trained run."""

@@ -18,7 +18,8 @@ from tasks import divergence, rollouts
 from tasks.advantages import gae, whitened
 from tasks.base import Aux, Batch, Tree
 from tasks.policy_gradient import AGGREGATES, aggregate, clipped_value_loss, surrogate
-from tasks.text_policy import OWN, TextPolicy, real_rows
+from tasks.text_policy import TextPolicy, drop_aside, real_rows
+from training.sharding import ASIDE
 
 
 class ActorCritic(TextPolicy):
@@ -74,16 +75,16 @@ class ActorCritic(TextPolicy):
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         params, stats = super().init(key)
-        variables = self.policy(params, _Empty(stats))
+        variables = {k: drop_aside(v) for k, v in (("params", params), ("stats", stats))}
         width = self.model.apply(variables, method="hidden_width")
         critic = {"kernel": jnp.zeros((width,)), "bias": jnp.zeros(())}  # it begins by saying 0
-        stats[OWN] = {**stats[OWN], "kl": jnp.float32(self.kl)}
-        return {**params, "critic": critic}, stats
+        stats[ASIDE] = {**stats[ASIDE], "kl": jnp.float32(self.kl)}
+        return {**params, ASIDE: {**params[ASIDE], "critic": critic}}, stats
 
     def judged(self, params: Tree, words: rollouts.Words) -> jax.Array:
         """V [B, N, T] before each token; "hidden" is of the words before it."""
         hidden = lax.stop_gradient(words.hidden) if self.value_detached else words.hidden
-        critic = params["critic"]
+        critic = params[ASIDE]["critic"]
         return hidden.astype(jnp.float32) @ critic["kernel"] + critic["bias"]
 
     def weigh(self, params: Tree, state: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -93,11 +94,11 @@ class ActorCritic(TextPolicy):
         words = self.words(self.policy(params, state), batch, tokens)
         value, apart = self.judged(params, words) * mask, jnp.zeros(tokens.shape)
         if self.kl:
-            reference = self.policy(state.frozen["reference"], state)
-            apart = (words.logprob - self.words(reference, batch, tokens).logprob) * mask
+            other = self.words(self.reference(state), batch, tokens)
+            apart = (words.logprob - other.logprob) * mask
         score, _, _ = self.worth(state, batch)
         last = mask & ~jnp.concatenate([mask[..., 1:], jnp.zeros_like(mask[..., :1])], axis=-1)
-        reward = score[..., None] * last - state.stats[OWN]["kl"] * apart
+        reward = score[..., None] * last - state.stats[ASIDE]["kl"] * apart
         advantage, target = gae(reward, value, mask, gamma=self.gamma, lam=self.lam)
         if self.whiten:
             advantage = whitened(advantage, mask)
@@ -135,7 +136,7 @@ class ActorCritic(TextPolicy):
         if self.likelihood:
             nll, more = self.cross_entropy(params, state, batch, key)
             total, metrics = total + nll, metrics | more
-        return total, Aux(count, metrics, {**state.stats, OWN: own})
+        return total, Aux(count, metrics, {**state.stats, ASIDE: own})
 
     def _follow(self, own: dict, batch: Batch, mask: jax.Array, real: jax.Array) -> tuple:
         """(running numbers with the next β, (Σ of the texts' divergence, texts))."""
@@ -147,12 +148,3 @@ class ActorCritic(TextPolicy):
         measured = (apart * mask).sum() / jnp.maximum(texts, 1)
         off = jnp.clip(measured / self.kl_target - 1, -0.2, 0.2)
         return own | {"kl": own["kl"] * (1 + off * texts / self.kl_horizon)}, (nats, texts)
-
-
-class _Empty:
-    """A state with nothing frozen, as `init` sees it."""
-
-    frozen: dict = {}
-
-    def __init__(self, stats: Tree):
-        self.stats = stats

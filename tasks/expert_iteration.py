@@ -17,7 +17,8 @@ from tasks import rollouts
 from tasks.base import Aux, Batch, Tree
 from tasks.minimum_risk import first_ones
 from tasks.policy_gradient import aggregate
-from tasks.text_policy import OWN, TextPolicy, real_rows
+from tasks.text_policy import TextPolicy, real_rows
+from training.sharding import ASIDE
 
 
 class ExpertIteration(TextPolicy):
@@ -62,7 +63,7 @@ class ExpertIteration(TextPolicy):
         if self.likelihood:
             nll, more = self.cross_entropy(params, state, batch, key, texts=self.keep)
             total, metrics = total + nll, metrics | more
-        return total, Aux(count, metrics, {**state.stats, OWN: own})
+        return total, Aux(count, metrics, {**state.stats, ASIDE: own})
 
 
 def best(tokens: jax.Array, reward: jax.Array, keep: int) -> jax.Array:

@@ -14,7 +14,8 @@ from models.functional import Model
 from rewards.composite import Composite
 from tasks import rollouts
 from tasks.base import Aux, Batch, Tree
-from tasks.text_policy import OWN, TextPolicy, real_rows
+from tasks.text_policy import TextPolicy, real_rows
+from training.sharding import ASIDE
 
 
 class MinimumRisk(TextPolicy):
@@ -50,7 +51,7 @@ class MinimumRisk(TextPolicy):
         if self.likelihood:
             nll, more = self.cross_entropy(params, state, batch, key, texts=1)
             total, metrics = total + nll, metrics | more
-        return total, Aux(count, metrics, {**state.stats, OWN: own})
+        return total, Aux(count, metrics, {**state.stats, ASIDE: own})
 
 
 def first_ones(tokens: jax.Array) -> jax.Array:

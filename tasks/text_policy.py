@@ -20,8 +20,8 @@ from tasks import likelihood, rollouts
 from tasks.base import Aux, Batch, Tree, merge
 from tasks.captioning import Captioning, inputs_of
 from tasks.policy_gradient import aggregate
+from training.sharding import ASIDE
 
-NOT_POLICY = ("reference", "rewards", "critic")  # subtrees of params and frozen
 ROLLED = (
     "sampled",
     "greedy",
@@ -32,7 +32,8 @@ ROLLED = (
     "target",
     "apart",
 )  # what a rollout adds to a batch
-OWN = "rl"  # subtree of the statistics
+
+COLLAPSED, WEAK = 0.1, 0.9  # shares from which a run's user is told
 
 
 class TextPolicy(Captioning):
@@ -83,19 +84,23 @@ class TextPolicy(Captioning):
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         params, stats = super().init(key)
-        if weights := self.rewards.variables:
-            params = {**params, "rewards": weights}
-        return params, {**stats, OWN: {"rewards": self.rewards.begin()}}
+        empty = jax.tree.map(jnp.zeros_like, self.rewards.variables)  # filled by `loaded`
+        aside = {"rewards": empty} if empty else {}
+        return {**params, ASIDE: aside}, {**stats, ASIDE: {"rewards": self.rewards.begin()}}
+
+    def loaded(self) -> Tree:
+        """The weights of rewards that are trained models."""
+        return {"params": {ASIDE: {"rewards": self.rewards.variables}}}
 
     def freeze(self, params: Tree) -> tuple[Tree, Tree]:
         """(what is trained, the policy's frozen part with the reference and rewards' weights)."""
-        others = {k: v for k, v in params.items() if k in NOT_POLICY}
-        trained, frozen = super().freeze({k: v for k, v in params.items() if k not in others})
+        aside = dict(params[ASIDE])
+        trained, frozen = super().freeze(drop_aside(params))
         if self.keeps_reference:  # a copy: what is trained is given away in every step
-            others["reference"] = jax.tree.map(lambda x: x.copy(), trained)
-        if "critic" in others:
-            trained = {**trained, "critic": others.pop("critic")}
-        return trained, {**frozen, **others}
+            aside["reference"] = jax.tree.map(lambda x: x.copy(), trained)
+        if "critic" in aside:
+            trained = {**trained, ASIDE: {"critic": aside.pop("critic")}}
+        return trained, {**frozen, ASIDE: aside}
 
     def variables(self, state: Any) -> dict[str, Tree]:
         """The policy alone, as evaluators and the server take it."""
@@ -103,11 +108,12 @@ class TextPolicy(Captioning):
 
     def policy(self, params: Tree, state: Any) -> dict[str, Tree]:
         """Variables of the model at these trained parameters."""
-        ours, frozen = (
-            {k: v for k, v in x.items() if k not in NOT_POLICY} for x in (params, state.frozen)
-        )
-        stats = {k: v for k, v in state.stats.items() if k != OWN}
+        ours, frozen, stats = map(drop_aside, (params, state.frozen, state.stats))
         return {"params": merge(ours, frozen), "stats": stats}
+
+    def reference(self, state: Any) -> dict[str, Tree]:
+        """Variables of the model at step 0; those that are not trained are the policy's."""
+        return self.policy(state.frozen[ASIDE]["reference"], state)
 
     def attach(self, data: Any, variables: Tree, splits: tuple[str, ...] = ()) -> None:
         """As Captioning's; rewards read their tables too."""
@@ -179,9 +185,9 @@ class TextPolicy(Captioning):
         self, state: Any, batch: Batch
     ) -> tuple[jax.Array, dict[str, jax.Array], dict[str, Tree]]:
         """(reward [B, N], {"greedy" [B, 1] and each term [B, N]}, new running means)."""
-        own, real = dict(state.stats[OWN]), real_rows(batch)
+        own, real = dict(state.stats[ASIDE]), real_rows(batch)
         known = {k: v for k, v in batch.items() if k not in ROLLED}
-        how = (known, state.frozen.get("rewards", {}), own["rewards"])
+        how = (known, state.frozen[ASIDE].get("rewards", {}), own["rewards"])
         given = batch.get("host", {})
         reward, terms, running = self.rewards(batch["sampled"], *how, real=real, given=given)
         told = dict(terms)
@@ -223,6 +229,22 @@ class TextPolicy(Captioning):
 
         return {**super().predictors(), "best_of": best_of}
 
+    def remarks(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """A policy that has collapsed, a start that is too weak to learn from."""
+        found = {}
+        if metrics.get("distinct", 1.0) < COLLAPSED:
+            found["collapse"] = (
+                f"only {metrics['distinct']:.0%} of the texts of a batch differ: the policy has "
+                "collapsed; raise task.kl, task.likelihood or task.entropy, or lower optim.lr."
+            )
+        if metrics.get("all_equal", 0.0) > WEAK:
+            found["weak"] = (
+                f"{metrics['all_equal']:.0%} of the inputs had one reward for all of them, of "
+                "which nothing is learned: train longer by cross-entropy first, raise "
+                "task.samples or task.temperature, or reward partial success."
+            )
+        return found
+
     def told(
         self, batch: Batch, reward: jax.Array, told: Mapping[str, jax.Array], words: rollouts.Words
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
@@ -249,3 +271,8 @@ def real_rows(batch: Batch) -> jax.Array:
     """Rows [B] that are no padding."""
     tokens = batch["tokens"]
     return batch["index"] >= 0 if "index" in batch else jnp.ones(len(tokens), bool)
+
+
+def drop_aside(tree: Tree) -> dict:
+    """A tree of the state without what is the task's own."""
+    return {k: v for k, v in tree.items() if k != ASIDE}

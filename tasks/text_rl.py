@@ -17,7 +17,8 @@ from rewards.composite import Composite
 from tasks import advantages, divergence, rollouts
 from tasks.base import Aux, Batch, Tree
 from tasks.policy_gradient import AGGREGATES, aggregate, surrogate
-from tasks.text_policy import OWN, TextPolicy, real_rows
+from tasks.text_policy import TextPolicy, real_rows
+from training.sharding import ASIDE
 
 
 class TextRL(TextPolicy):
@@ -92,7 +93,7 @@ class TextRL(TextPolicy):
         params, stats = super().init(key)
         if self.baseline == "moving_average":
             average = {"mean": jnp.float32(0.0), "seen": jnp.float32(0.0)}
-            stats[OWN] = {**stats[OWN], "average": average}
+            stats[ASIDE] = {**stats[ASIDE], "average": average}
         return params, stats
 
     def learn(
@@ -125,7 +126,7 @@ class TextRL(TextPolicy):
         if self.likelihood:
             nll, more = self.cross_entropy(params, state, batch, key)
             total, metrics = total + nll, metrics | more
-        return total, Aux(count, metrics, {**state.stats, OWN: own})
+        return total, Aux(count, metrics, {**state.stats, ASIDE: own})
 
     def _divergence(
         self, words: rollouts.Words, state: Any, batch: Batch, mask: jax.Array
@@ -133,8 +134,7 @@ class TextRL(TextPolicy):
         """(log π/π_ref of the tokens [B, N, T], a constant; what joins the loss, or None)."""
         if not self.kl:
             return jnp.zeros_like(words.logprob), None
-        reference = self.policy(state.frozen["reference"], state)
-        other = self.words(reference, batch, batch["sampled"])
+        other = self.words(self.reference(state), batch, batch["sampled"])
         apart = lax.stop_gradient(divergence.k1(words.logprob, other.logprob))
         if self.kl_estimator == "k1_in_reward":
             return apart, None

@@ -91,7 +91,7 @@ def state(task, params=None, reference=None, key=0):
     first, stats = task.init(jax.random.key(key))
     trained, frozen = task.freeze(first)
     if reference is not None:
-        frozen = {**frozen, "reference": reference}
+        frozen = {**frozen, "aside": {**frozen["aside"], "reference": reference}}
     kw = dict(step=jnp.int32(0), params=params or trained, frozen=frozen, stats=stats)
     return TrainState(**kw, ema={}, opt_state={})
 

@@ -43,40 +43,38 @@ def expected(made, params, state, of=None):
 
 
 def test_any_critic_leaves_the_gradient_unbiased():
-    made, params = task(), parameters(1) | {"critic": critic()}
+    made, params = task(), parameters(1) | {"aside": {"critic": critic()}}
     found = expected(made, params, tabular.state(made))
     np.testing.assert_allclose(found["table"], exact(of_reward, params), atol=1e-12)
 
 
 def test_the_divergence_in_the_reward_is_exact_word_by_word():
-    params, reference = parameters(4) | {"critic": critic()}, parameters(5)
+    params, reference = parameters(4) | {"aside": {"critic": critic()}}, parameters(5)
     made = task(np.zeros(15), kl=0.3)
     state = tabular.state(made, reference=reference)
-    state.stats["rl"]["kl"] = jnp.float64(0.3)
+    state.stats["aside"]["kl"] = jnp.float64(0.3)
     found = expected(made, params, state)
     np.testing.assert_allclose(found["table"], 0.3 * exact(kl(reference), params), atol=1e-12)
 
 
 def test_a_shorter_horizon_is_biased_while_the_critic_is_wrong():
-    made, params = task(lam=0.5), parameters(1) | {"critic": critic()}
+    made, params = task(lam=0.5), parameters(1) | {"aside": {"critic": critic()}}
     found = expected(made, params, tabular.state(made))
     assert cosine(found["table"], exact(of_reward, params)) < 0.99
 
 
 def test_the_critic_learns_the_expected_return():
     """At the minimum of its loss it is E[reward | prefix], and the policy is left alone."""
-    made, params = task(value=1.0), parameters(1) | {"critic": critic()}
+    made, params = task(value=1.0), parameters(1) | {"aside": {"critic": critic()}}
     weight = np.exp(np.asarray(tabular.log_probabilities(params)))
     rows = tabular.texts()
     for prefix, row in (([], 0), ([4], 1), ([5], 2)):
         begins = (rows[:, : len(prefix)] == prefix).all(1)
-        params["critic"]["kernel"] = (
-            params["critic"]["kernel"]
-            .at[row]
-            .set((weight * WORTH)[begins].sum() / weight[begins].sum() - 0.3)
-        )
+        mean = (weight * WORTH)[begins].sum() / weight[begins].sum()
+        of = params["aside"]["critic"]
+        of["kernel"] = of["kernel"].at[row].set(mean - of["bias"])
     found = expected(made, params, tabular.state(made))
-    np.testing.assert_allclose(found["critic"]["kernel"][:3], 0, atol=1e-12)
+    np.testing.assert_allclose(found["aside"]["critic"]["kernel"][:3], 0, atol=1e-12)
     np.testing.assert_allclose(found["table"], exact(of_reward, params), atol=1e-12)
 
 
@@ -90,4 +88,4 @@ def test_ratio_and_divergence_on_the_policy_that_sampled():
     mean = {k: float(a / b) for k, (a, b) in aux.metrics.items()}
     assert mean["clipped"] == 0 and mean["kl"] == 0
     # KL 0 is far below its target: the coefficient goes down by a fifth of texts / horizon.
-    assert float(aux.stats["rl"]["kl"]) == pytest.approx(0.1 * (1 - 0.2 * 8 / 10_000))
+    assert float(aux.stats["aside"]["kl"]) == pytest.approx(0.1 * (1 - 0.2 * 8 / 10_000))

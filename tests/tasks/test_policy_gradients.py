@@ -85,7 +85,7 @@ def test_unbiased(samples, options):
     params, made = parameters(1), task(samples, **options)
     state = tabular.state(made)
     if made.baseline == "moving_average":
-        state.stats["rl"]["average"] = {"mean": jnp.float64(0.7), "seen": jnp.float64(3.0)}
+        state.stats["aside"]["average"] = {"mean": jnp.float64(0.7), "seen": jnp.float64(3.0)}
     found = expected(made, params, state, samples)
     np.testing.assert_allclose(found, exact(of_reward, params), atol=1e-12, rtol=0)
 

@@ -155,9 +155,7 @@ def test_samples_have_the_policys_probabilities_at_its_temperature():
     keys = jax.random.split(jax.random.key(3), 1)
     how = dict(n=4000, length=1, temperature=temperature)
     drawn = rollouts.sample_texts(model, variables, data["features"], keys, **how)
-    words = rollouts.words_of(
-        model, variables, data["features"], drawn, temperature=temperature
-    )
+    words = rollouts.words_of(model, variables, data["features"], drawn, temperature=temperature)
     chaos = float(rollouts.entropy(words.all)[0, 0, 0])
     spread = float(words.logprob.std()) / 4000**0.5
     assert float(-words.logprob.mean()) == pytest.approx(chaos, abs=4 * spread + 1e-6)

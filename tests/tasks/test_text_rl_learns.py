@@ -42,11 +42,11 @@ def test_the_divergence_leads_to_the_tilted_reference(estimator):
     options = dict(samples=8, kl=BETA, kl_estimator=estimator, length=tabular.T)
     made = TextRL(model=tabular.model(), rewards=tabular.Worth(WORTH), **options)
     state = learned(made, 400)
-    best, value = optimum(state.frozen["reference"])
+    best, value = optimum(state.frozen["aside"]["reference"])
     logprob = np.asarray(tabular.log_probabilities(state.params), np.float64)
     p = np.exp(logprob)
     assert np.abs(p - best).sum() / 2 <= 0.02
-    apart = logprob - np.asarray(tabular.log_probabilities(state.frozen["reference"]))
+    apart = logprob - np.asarray(tabular.log_probabilities(state.frozen["aside"]["reference"]))
     assert (p * (WORTH - BETA * apart)).sum() == pytest.approx(value, rel=0.01)
 
 
@@ -56,7 +56,7 @@ def test_ppo_reaches_it_too():
         model=tabular.model(), rewards=tabular.Worth(WORTH), length=tabular.T, **options
     )
     state = learned(made, 400)
-    best, _ = optimum(state.frozen["reference"])
+    best, _ = optimum(state.frozen["aside"]["reference"])
     p = np.exp(np.asarray(tabular.log_probabilities(state.params)))
     assert np.abs(p - best).sum() / 2 <= 0.02
 
