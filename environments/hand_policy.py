@@ -17,8 +17,8 @@ from environments.tracker import BUCKETS, PER_FACT, PER_SLOT
 class HandPolicy:
     """observation [observation_size] -> action, pure; for S slots and Q facts.
 
-    sure: a slot heard with less belief is confirmed. offer: so is the least certain slot while the
-    best entity is likelier wrong than this, unless all are above `sure`.
+    sure: a slot that was heard with less belief is confirmed before an offer. certain: so is the
+    least certain slot, if it has less belief, before the user is told that nothing matches.
     """
 
     def __init__(self, slots: int, facts: int, *, sure: float = 0.6, certain: float = 0.95):
@@ -29,7 +29,7 @@ class HandPolicy:
         slots, facts, common = jnp.split(observation, self._cuts())
         slots, facts = slots.reshape(-1, PER_SLOT), facts.reshape(-1, PER_FACT)
         matches = common[1 : 2 + len(BUCKETS)]
-        offered, accepted, done = common[len(BUCKETS) + 2 : len(BUCKETS) + 5] > 0.5
+        accepted, done = common[len(BUCKETS) + 3 : len(BUCKETS) + 5] > 0.5
         user = common[len(BUCKETS) + 5 :]
         number = self.actions.number
         searching = self._search(slots, matches[0] > 0.5)

@@ -2,10 +2,10 @@
 
 Belief state in, dialogue act out (environments/tracker.py, environments/dialogue_acts.py), against
 an agenda-based user simulator (environments/user_simulator.py) heard through noise.
-Each turn costs `cost`; booking what the user wants, with every question answered, gives `success`;
-booking anything else, a user out of patience or `max_turns` turns take `failure`. Of a user who
-says only what is asked, has no questions and is heard without noise, N slots can return at best
-success - cost (N+1).
+Each turn costs `cost`, one that is of no use to the user `nuisance` more; booking what the user
+wants, with every question answered, gives `success`; booking anything else, a user out of patience
+or `max_turns` turns take `failure`. Of a user who says only what is asked, has no questions and is
+heard without noise, N slots can return at best success - cost (N+1).
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class SlotFilling(Environment):
         patience: int = 3,  # useless acts of the system that a user bears
         max_turns: int = 20,
         cost: float = 1.0,
+        nuisance: float = 1.0,  # further cost of a useless act
         success: float = 20.0,
         failure: float = 10.0,
     ):
@@ -73,7 +74,7 @@ class SlotFilling(Environment):
         width = self.domain.width
         self.simulator = Simulator(self.tracker.table, width, self.actions, **rates)
         self.patience, self.max_turns = patience, max_turns
-        self.cost, self.success, self.failure = cost, success, failure
+        self.cost, self.nuisance, self.success, self.failure = cost, nuisance, success, failure
         self.num_actions = len(self.actions)
         self.observation_size = self.tracker.observation_size
 
@@ -99,7 +100,9 @@ class SlotFilling(Environment):
         success = booked & self.simulator.satisfied(user, row)
         hung_up = ~booked & (user.annoyance > self.patience)
         over = booked | hung_up | (known.turn >= self.max_turns)
-        reward = jnp.where(over, jnp.where(success, self.success, -self.failure), 0.0) - self.cost
+        useless = user.annoyance - state.user.annoyance
+        end = jnp.where(success, self.success, -self.failure)
+        reward = jnp.where(over, end, 0.0) - self.cost - self.nuisance * useless
         new = keep(state.done, state, State(heard, user, over))
         live = (~state.done).astype(jnp.float32)
         info = {"success": live * success, "hung_up": live * hung_up}

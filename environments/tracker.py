@@ -125,9 +125,7 @@ class Tracker:
             confirmed=(known.confirmed | right) & ~here,
             accepted=jnp.where(offered, yes, known.accepted),
             wanted=known.wanted | ((jnp.arange(self.actions.facts) == slot) & (kind == acts.ASK)),
-            done=jnp.where(
-                (kind == acts.NOTHING) | (kind == acts.LOST), known.done, kind == acts.DONE
-            ),
+            done=jnp.where(heard_nothing, known.done, kind == acts.DONE),
         )
 
     def observe(self, known: Known, impatience: jax.Array, time: jax.Array) -> jax.Array:

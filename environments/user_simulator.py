@@ -147,7 +147,8 @@ class Simulator:
 
     def _confirming(self, user: User, slot: jax.Array, proposed: jax.Array) -> User:
         right = proposed[slot] == user.goal[slot]
-        user = user._replace(annoyance=user.annoyance + user.agreed[slot])
+        useless = user.agreed[slot] | ~user.told[slot]
+        user = user._replace(annoyance=user.annoyance + useless)
         told = self._tell(user, acts.NO, slot)
         here = jnp.arange(self.actions.slots) == slot
         yes = told._replace(said=_turn(acts.YES), agreed=user.agreed | here)
