@@ -11,10 +11,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from environments.domains import Domain, existing, make
+from environments.domains import Domain, Phrases, existing, make
 
 SLOTS = ("food", "area", "pricerange")
 REQUESTABLE = ("phone", "address", "postcode")
+PHRASES = {
+    "food": Phrases("kind of food", "{} food"),
+    "area": Phrases("part of town", "something in the {}"),
+    "pricerange": Phrases("price range", "something {}"),
+    "phone": Phrases("phone number"),
+}
+ALIASES = {
+    "center": "centre",
+    "inexpensive": "cheap",
+    "moderately priced": "moderate",
+    "asian": "asian oriental",
+}
 
 
 def read(path: str, *, slots: Sequence[str] = (), requestable: Sequence[str] = ()) -> Domain:
@@ -33,6 +45,13 @@ def read(path: str, *, slots: Sequence[str] = (), requestable: Sequence[str] = (
         if not isinstance(entry, dict) or not entry.get("name"):
             raise ValueError(f"{file}: entry {i + 1} is not an object with a name.")
     return make(
-        entries, name="camrest676", noun="restaurant", title="name", slots=slots or SLOTS,
-        requestable=requestable or REQUESTABLE, source=str(file),
-    )  # fmt: skip
+        entries,
+        name="camrest676",
+        noun="restaurant",
+        title="name",
+        slots=slots or SLOTS,
+        requestable=requestable or REQUESTABLE,
+        source=str(file),
+        phrases=PHRASES,
+        aliases=ALIASES,
+    )

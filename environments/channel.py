@@ -67,7 +67,10 @@ class Channel:
         return jax.tree.map(lambda a, b: jnp.where(gone, a, b), nothing, heard)
 
     def likelihood(self, slot: jax.Array, value: jax.Array, sure: jax.Array) -> jax.Array:
-        """P(value heard, sure | value meant), float32 [V+1], 0 outside the slot's options."""
+        """P(value heard, sure | value meant), float32 [V+1], 0 outside the slot's options.
+
+        A value beyond V says nothing: a bare "no, not that".
+        """
         options = jnp.asarray(self.options)[slot]
         others = jnp.maximum(options.sum() - 1, 1)
         right, mistaken = (jnp.where(sure, c, 1 - c) for c in self.confidence)
@@ -75,4 +78,5 @@ class Channel:
         error = self.noise / others * mistaken
         # A slot with one value cannot be misheard.
         noise = jnp.where(options.sum() > 1, self.noise, 0.0)
-        return jnp.where(options, jnp.where(same, (1 - noise) * right, error), 0.0)
+        likelihood = jnp.where(same, (1 - noise) * right, error)
+        return jnp.where(options, jnp.where(value < options.shape[-1], likelihood, 1.0), 0.0)

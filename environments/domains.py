@@ -17,6 +17,13 @@ import numpy as np
 UNKNOWN = -1  # in `table`: the source does not say
 
 
+class Phrases(NamedTuple):
+    """How people speak of a slot or a fact."""
+
+    noun: str  # "price range"
+    wish: str = ""  # completes "I would like", {} is the value: "something {}"
+
+
 class Domain(NamedTuple):
     """M entities with S slots to look for and Q facts to ask for; host data only."""
 
@@ -28,11 +35,18 @@ class Domain(NamedTuple):
     table: np.ndarray  # int32 [M, S]: number of the value, or UNKNOWN
     requestable: tuple[str, ...]  # [Q]
     facts: tuple[tuple[str, ...], ...]  # [M][Q], "" where unknown
+    phrases: Mapping[str, Phrases]  # of slots and facts; one that is missing is called by its name
+    aliases: Mapping[str, str]  # other words for values: "center" -> "centre"
 
     @property
     def width(self) -> int:
         """V: the largest number of values of a slot; value V means "does not matter"."""
         return max(map(len, self.values))
+
+    def phrase(self, slot: str) -> Phrases:
+        """How people speak of a slot or a fact."""
+        found = self.phrases.get(slot, Phrases(slot))
+        return found if found.wish else found._replace(wish=f"{found.noun} {{}}")
 
 
 def load(
@@ -68,6 +82,8 @@ def make(
     slots: Sequence[str],
     requestable: Sequence[str],
     source: str,
+    phrases: Mapping[str, Phrases] | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Domain:
     """Rows of texts -> the domain; equal rows count once, and rows that fill no slot not at all.
 
@@ -93,11 +109,18 @@ def make(
     values = tuple(tuple(sorted({row[s] for row in cells} - {""})) for s in range(len(slots)))
     index = [{v: i for i, v in enumerate(each)} for each in values]
     table = [[index[s].get(row[s], UNKNOWN) for s in range(len(slots))] for row in cells]
-    middle = slice(len(slots), len(slots) + len(requestable))
     return Domain(
-        name, noun, tuple(row[-1] for row in cells), tuple(slots), values,
-        np.array(table, np.int32), tuple(requestable), tuple(row[middle] for row in cells),
-    )  # fmt: skip
+        name=name,
+        noun=noun,
+        names=tuple(row[-1] for row in cells),
+        slots=tuple(slots),
+        values=values,
+        table=np.array(table, np.int32),
+        requestable=tuple(requestable),
+        facts=tuple(row[len(slots) : -1] for row in cells),
+        phrases=phrases or {},
+        aliases=aliases or {},
+    )
 
 
 def existing(path: str, file: str) -> pathlib.Path:

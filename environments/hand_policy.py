@@ -21,7 +21,7 @@ class HandPolicy:
     least certain slot, if it has less belief, before the user is told that nothing matches.
     """
 
-    def __init__(self, slots: int, facts: int, *, sure: float = 0.6, certain: float = 0.95):
+    def __init__(self, slots: int, facts: int, *, sure: float = 0.4, certain: float = 0.99):
         self.actions, self.sure, self.certain = Actions(slots, facts), sure, certain
 
     def __call__(self, observation: jax.Array, key: jax.Array | None = None) -> jax.Array:

@@ -13,10 +13,22 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-from environments.domains import Domain, existing, make
+from environments.domains import Domain, Phrases, existing, make
 
 SLOTS = ("moviename", "city", "date")
 REQUESTABLE = ("theater", "starttime", "zip")
+PHRASES = {
+    "moviename": Phrases("film", "to see {}"),
+    "city": Phrases("city", "something in {}"),
+    "date": Phrases("date", "tickets for {}"),
+    "starttime": Phrases("time", "something at {}"),
+    "theater": Phrases("theatre", "seats at {}"),
+    "zip": Phrases("zip code", "something near {}"),
+}
+ALIASES = {
+    "new york": "nyc",
+    "l.a.": "la",
+}
 
 
 def read(path: str, *, slots: Sequence[str] = (), requestable: Sequence[str] = ()) -> Domain:
@@ -34,9 +46,16 @@ def read(path: str, *, slots: Sequence[str] = (), requestable: Sequence[str] = (
         if entry.get("moviename"):
             rows.append({slot: _normal(value) for slot, value in entry.items()})
     return make(
-        rows, name="movie_booking", noun="film", title="moviename", slots=slots or SLOTS,
-        requestable=requestable or REQUESTABLE, source=str(file),
-    )  # fmt: skip
+        rows,
+        name="movie_booking",
+        noun="film",
+        title="moviename",
+        slots=slots or SLOTS,
+        requestable=requestable or REQUESTABLE,
+        source=str(file),
+        phrases=PHRASES,
+        aliases=ALIASES,
+    )
 
 
 def _normal(value: str) -> str:

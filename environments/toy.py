@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from environments.camrest676 import ALIASES, PHRASES
 from environments.domains import Domain, make
 
 VALUES = {
@@ -24,10 +25,16 @@ def read(path: str = "", *, slots: Sequence[str] = (), requestable: Sequence[str
         raise ValueError(f'environment.slots: "{wrong[0]}" is none of {", ".join(VALUES)}.')
     rows = []
     for i, chosen in enumerate(itertools.product(*(VALUES[s] for s in slots))):
-        row = dict(zip(slots, chosen, strict=True))
-        rows.append({**row, "name": " ".join(chosen), "phone": f"555 {100 + i}",
-                     "address": f"{i + 1} mill road"})  # fmt: skip
+        facts = {"name": " ".join(chosen), "phone": f"555 {100 + i}", "address": f"{i} mill road"}
+        rows.append({**dict(zip(slots, chosen, strict=True)), **facts})
     return make(
-        rows, name="toy", noun="café", title="name", slots=slots,
-        requestable=requestable or ("phone", "address"), source="environments/toy.py",
-    )  # fmt: skip
+        rows,
+        name="toy",
+        noun="café",
+        title="name",
+        slots=slots,
+        requestable=requestable or ("phone", "address"),
+        source="environments/toy.py",
+        phrases=PHRASES,
+        aliases=ALIASES,
+    )

@@ -64,13 +64,8 @@ class Optimum:
 
         belief [S, V], told [S], agreed [S]: of a dialogue under way, in any float.
         """
-        node = (
-            tuple(
-                (order(b), bool(t), bool(a)) for b, t, a in zip(belief, told, agreed, strict=True)
-            ),
-            int(annoyance),
-            int(turn),
-        )
+        slots = zip(map(order, belief), map(bool, told), map(bool, agreed), strict=True)
+        node: Node = tuple(slots), int(annoyance), int(turn)
         node = self._near.get(_rough(node), node)
         self._solve(node)
         return self._best[node][1:]

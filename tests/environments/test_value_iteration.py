@@ -1,7 +1,5 @@
 """The exact optimum of the small dialogue, and that the environment really pays it."""
 
-import dataclasses  # noqa: F401
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,13 +33,13 @@ def test_more_noise_is_worth_less_and_knowing_when_one_errs_more():
     assert value(0.15, (0.5, 0.5)) < value(0.15) < value(0.15, (0.99, 0.01))
 
 
-def test_one_slot_by_hand():
-    """Ask, then book at once: 0.85 right. Or ask again, confirm, offer: each loses another turn."""
+def test_one_slot_of_two_values_by_hand():
     best = Optimum(Rules(1, 2, 0.15, (0.5, 0.5), 2, 3, 1.0, 1.0, 20.0, 10.0))
-    at_once = -2 + 0.85 * 20 - 0.15 * 10
-    # Confirm: yes with 0.85, and book; else the other value, of two, is certain: book it.
-    confirmed = -3 + 20
-    assert best.value == pytest.approx(max(at_once, confirmed), abs=1e-12)
+    ask_and_book = -2 + 0.85 * 20 - 0.15 * 10
+    ask_and_confirm = -3 + 20  # yes, or no: then the other one is certain
+    offer_either = 0.5 * (-2 + 20) + 0.5 * (-3 + 20)  # a wrong offer costs 1 more
+    expected = max(ask_and_book, ask_and_confirm, offer_either)
+    assert best.value == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_environment_pays_the_optimum():
