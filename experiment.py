@@ -116,16 +116,17 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
         if "cached_views" in c.data:
             c.task.train_stats, c.data.cached_views = True, 0
     data = data or sections.construct("data", c.data)
+    environment = _environment(c.task)
     adapters = model_section.pop("lora", None)
     made = sections.maker("models", model_section)
-    facts = accepted(made, data.facts)
+    facts = accepted(made, data.facts | _sizes(environment))
     if "ways" in facts and "ways" in sections.parameters(made.func):
         c.model.ways = facts["ways"]  # saved with the run: other data may have other classes
     model = functional(lambda rngs: made(**facts, rngs=rngs))
     if adapters:
         model = sections.call(lora.LoRA, adapters, where="config.model.lora", base=model)
-    given = (_teachers(c.task, data, mesh) if weights else {}) | _rewards(c.task)
-    section = {k: v for k, v in c.task.to_dict().items() if k not in ("teachers", "rewards")}
+    given = (_teachers(c.task, data, mesh) if weights else {}) | _rewards(c.task) | environment
+    section = {k: v for k, v in c.task.to_dict().items() if k not in (*given, "teachers")}
     task = sections.construct("tasks", section, model=model, **given)
     run = dict(where="config.optim", total_steps=c.total_steps)
     tx, schedule = sections.call(make_optimizer, c.optim, **run)
@@ -206,6 +207,20 @@ def _teachers(task: Any, data: Any, mesh: Any) -> dict[str, list]:
             )
         found.append((teacher.model, jax.device_put(teacher.variables, everywhere)))
     return {"teachers": found}
+
+
+def _environment(task: Any) -> dict[str, Any]:
+    """{"environment": the one that config.task names}, or nothing."""
+    if "environment" not in task:
+        return {}
+    where = "config.task.environment"
+    return {"environment": sections.construct("environments", task.environment, where=where)}
+
+
+def _sizes(given: Mapping[str, Any]) -> dict[str, int]:
+    """What a model is made for: an environment's sizes."""
+    of = given.get("environment")
+    return {k: getattr(of, k) for k in ("observation_size", "num_actions")} if of else {}
 
 
 def _rewards(task: Any) -> dict[str, Composite]:
