@@ -100,6 +100,11 @@ class CaptionEpisodes(SequenceEpisodes):
                 column[mine] = x
         return {name: x.reshape(*rows.shape, *x.shape[1:]) for name, x in found.items()}
 
+    def shown(self, row: int) -> tuple[str, np.ndarray]:
+        split, place = self._place[row]
+        name = str(self.captions.image_ids(split)[place])
+        return name, self.captions.image(split, place)
+
     def references(self, split: str, language: str = "") -> dict[int | str, list[str]]:
         """See Captions."""
         return self.captions.references(split, language)

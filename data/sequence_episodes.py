@@ -81,6 +81,10 @@ class SequenceEpisodes:
         """Words of the inputs of rows [...]; 0 where they are no texts."""
         return np.zeros(rows.shape, np.int64)
 
+    def shown(self, row: int) -> tuple[str, np.ndarray | None]:
+        """A row's input as a person sees it: its text, or an image's name and uint8 [H, W, 3]."""
+        raise TypeError(f"{type(self).__name__} does not define shown")
+
     def tasks(self, split: str) -> dict[str, TaskPools]:
         """Its tasks. Raises ValueError for a split that does not exist or has none."""
         if not self._pools.get(split):

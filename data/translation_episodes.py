@@ -59,7 +59,7 @@ class TranslationEpisodes(SequenceEpisodes):
         words = vocabulary(tokenizer, lines["train"], min_count=min_count, vocab_size=vocab_size)
         rows, pools = _pools(lines, found, directions, reserved)
         encode = functools.cache(words.encode)  # a text is in several directions, on either side
-        self._source = _sources(rows, encode, max_len)
+        self._source, self._rows = _sources(rows, encode, max_len), rows
         super().__init__(
             name=f"parallel text {path}", tokenizer=words, encode=encode,
             items=np.array([row.item for row in rows], np.int64),
@@ -73,6 +73,9 @@ class TranslationEpisodes(SequenceEpisodes):
 
     def input_lengths(self, rows: np.ndarray) -> np.ndarray:
         return (self._source[rows] > PAD).sum(-1)
+
+    def shown(self, row: int) -> tuple[str, None]:
+        return self._rows[row].source, None
 
 
 class _Row(NamedTuple):
