@@ -4,23 +4,22 @@ What translation_episodes.py and caption_episodes.py share: they say what the in
 pairs belong to a task.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data import plan
 from data.classes import SPLITS
 from data.episode_plan import Shape
 from data.sequence_plan import SequencePlan, SequencesDrawn, TaskPools
 from data.splits import make_buckets
+from data.stream import Batch, Stream
 from data.tokenizer import EOS, PAD, SPECIALS, Tokenizer
 
-ENDLESS = 2**40
 Pools = dict[str, dict[str, TaskPools]]  # split -> task -> what it is drawn from
 
 
-class SequenceEpisodes:
+class SequenceEpisodes(Stream):
     """Pairs of an input and a text, drawn as episodes of one task each.
 
     A batch of E episodes is {"support": {input: [E, S, ...], "tokens": int32 [E, S, 1, T], "label":
@@ -148,24 +147,14 @@ class SequenceEpisodes:
         """`truths` of everything that episodes of a task may ask."""
         return self.truths([rows[0] for rows in self.tasks(split)[task].query.rows])
 
-    def batches(
-        self,
-        split: str = "train",
-        *,
-        start: int = 0,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> Iterator[dict[str, Any]]:
-        """Endless training batches from step `start`; this host's block of each global batch."""
+    def step(self, split: str, seed: int) -> Callable[[int, slice], Batch]:
         drawn = self.plan(split, self.shape, seed)
-        block = plan.host_block(self.batch_size, process, processes)
 
-        def make(i: int) -> dict[str, Any]:
+        def make(i: int, block: slice) -> Batch:
             index = range(i * self.batch_size, (i + 1) * self.batch_size)
             return self.gather([drawn.draw(k) for k in index], block=block)
 
-        return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
+        return make
 
     def gather(
         self,
