@@ -27,18 +27,31 @@ class SequenceEpisodes(Stream):
     language (BOS where there is one only), its words, EOS and PAD; a label is always 0.
 
     Args:
-      encode: (text, language) -> ids, by the tokenizer.
-      items [M]: what each of M texts is about; texts, languages: of M.
-      pools: what the tasks of each split draw from.
-      lengths: words of texts below max_len to which batches are padded.
+      shots, queries: pairs of a training episode; batch_size: episodes.
+      max_len: words of a text, longer ones are cut; lengths: shorter ones that are padded to.
       renamed: share of episodes of training and tuning that are in a made-up language, see
         SequencePlan: there no word is known, as in a language that was never seen.
-      shots, queries: pairs of a training episode.
     """
 
     cached_views = 0
 
     def __init__(
+        self,
+        *,
+        shots: int = 20,
+        queries: int = 10,
+        batch_size: int = 4,
+        max_len: int = 20,
+        lengths: tuple[int, ...] = (),
+        renamed: float = 0.0,
+        threads: int = 2,
+        prefetch: int = 4,
+    ) -> None:
+        self.batch_size, self.renamed = batch_size, renamed
+        self.shape, self._threads, self._prefetch = Shape(1, shots, queries), threads, prefetch
+        self._lengths = make_buckets([n for n in lengths if n < max_len], max_len)
+
+    def hold(
         self,
         *,
         name: str,
@@ -48,21 +61,14 @@ class SequenceEpisodes(Stream):
         texts: Sequence[str],
         languages: Sequence[str],
         pools: Pools,
-        shots: int,
-        queries: int,
-        batch_size: int,
-        max_len: int,
-        lengths: tuple[int, ...],
-        renamed: float,
-        threads: int,
-        prefetch: int,
     ) -> None:
-        self.name, self.tokenizer, self.batch_size = name, tokenizer, batch_size
-        self.shape, self.renamed = Shape(1, shots, queries), renamed
+        """What a subclass has read: M texts, their languages, and what each is about (items [M]).
+
+        encode: (text, language) -> ids, by the tokenizer. pools: what each split's tasks draw from.
+        """
+        self.name, self.tokenizer, self._pools = name, tokenizer, pools
         self.items, self.texts, self.languages = items, texts, languages
-        self._pools, self._threads, self._prefetch = pools, threads, prefetch
-        self._lengths = make_buckets([n for n in lengths if n < max_len], max_len)
-        self.tokens, self.cut = written(texts, languages, tokenizer, encode, max_len)
+        self.tokens, self.cut = written(texts, languages, tokenizer, encode, self._lengths[-1])
         self._said: dict[tuple[int, str], list[int]] = {}
         for row, about in enumerate(zip(items.tolist(), languages, strict=True)):
             self._said.setdefault(about, []).append(row)
