@@ -7,6 +7,7 @@ adds its cell; `lstm` and `attend` are the two formulas that most cells are made
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import partial
 from typing import Any
 
@@ -51,13 +52,13 @@ class Recurrence(nnx.Module):
             vocab_size, embed_width, embedding_init=small, dtype=dtype, rngs=rngs
         )
 
+    @abstractmethod
     def _begin(self, grid: jax.Array) -> tuple[Tree, Tree]:
         """grid [B, S, D] -> (memory of [B, ...] for every word, first carry of [B, W])."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _cell(self, memory: Tree, carry: Tree, inputs: Tree) -> tuple[Tree, tuple[Tree, jax.Array]]:
         """One word. inputs [B, N, ...] -> (carry, (what the logits see, attention [B, N, S]))."""
-        raise NotImplementedError
 
     def _inputs(self, words: jax.Array) -> Tree:
         """words [..., E] -> the words' own share of the cell's sums, made for all words at once."""
