@@ -16,7 +16,7 @@ from configs.common import finish
 
 def get_config(arg: str = ""):
     c = captioning_shapes.get_config().unlock()
-    c.total_steps = 600
+    c.total_steps = 400
     c.data.captions_per_image = 5  # the references that a sample is compared with
     c.task = dict(
         type="text_rl",

@@ -215,17 +215,19 @@ class TextPolicy(Captioning):
         return self.likelihood * total * ((texts or self.samples) / target.shape[1]), metrics
 
     def predictors(self) -> dict[str, Any]:
-        """Captioning's, and "best_of": n samples of each input, the best by the rewards first."""
+        """Captioning's, and "best_of": n samples of each input and what they are worth, best first:
+        {"tokens" [B, N, T], "score" [B, N], "terms": {name: [B, N]}}."""
 
         def best_of(variables: Tree, batch: Batch, *, n: int = 8, seed: int = 0) -> dict[str, Any]:
             keys = rollouts.row_keys(jax.random.key(seed), batch, len(inputs_of(batch)))
             how = dict(n=n, length=self.length, bos=bos_of(batch), temperature=self.temperature)
             found = rollouts.sample_texts(self.model, variables, inputs_of(batch), keys, **how)
             weights, first = self.rewards.variables, self.rewards.begin()
-            score, _, _ = self.rewards(found, batch, weights, first)
+            score, terms, _ = self.rewards(found, batch, weights, first)
             order = jnp.argsort(-score, axis=1)
+            sort = lambda x: jnp.take_along_axis(x, order, axis=1)  # noqa: E731
             tokens = jnp.take_along_axis(found, order[..., None], axis=1)
-            return {"tokens": tokens, "score": jnp.take_along_axis(score, order, axis=1)}
+            return {"tokens": tokens, "score": sort(score), "terms": jax.tree.map(sort, terms)}
 
         return {**super().predictors(), "best_of": best_of}
 
