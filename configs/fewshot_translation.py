@@ -9,7 +9,7 @@ rates goes on; BLEU-4 and chrF of each episode.
         --config.init_from.workdir=runs/mt0 --workdir=runs/mt
     python -m evaluators.run --workdir=runs/mt --split=test --episodes=100 --shots=50
 
-Measured so far, :joint ended at step 740 of 1,800 (30,000 pairs, 2.6 CPU-minutes): BLEU-4 .136 ±
+Measured so far, :joint ended at step 740 of 1,800 (30,000 pairs, 2.7 CPU-minutes): BLEU-4 .136 ±
 .013 en→fr and .091 ± .017 en→de on 4 × 100 lines; untouched on de→fr .000 (chrF .182 ± .008). MAML
 has not been trained and judged.
 
