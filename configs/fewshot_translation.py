@@ -10,9 +10,9 @@ rates goes on; BLEU-4 and chrF of each episode.
     python -m evaluators.run --workdir=runs/mt --split=test --episodes=100 --shots=50
 
 Measured so far, :joint ended at step 740 of 1,800 (30,000 pairs, 2.7 CPU-minutes): BLEU-4 .136 ±
-.013 en→fr and .091 ± .017 en→de on 4 × 100 lines; untrained on de→fr (dev, 6 × 40 lines) .000 (chrF .182 ±
-.008), after 10 AdamW steps at lr=0.001 on 50 pairs .064 ± .008 (chrF .259 ± .008). MAML has not
-been trained and judged.
+.013 en→fr and .091 ± .017 en→de on 4 × 100 lines; on de→fr, which was never trained (dev, 6 × 40
+lines), .000 as it is (chrF .182 ± .008) and .064 ± .008 (chrF .259 ± .008) after 10 AdamW steps at
+lr=0.001 on 50 pairs. MAML has not been trained and judged.
 
 Other methods, in a copy of this file: c.task = dict(type="reptile", base=BASE, inner_lr=0.1,
 inner_steps=5). DIR holds the line-aligned files train.en, train.de, train.fr, val.en, ...
