@@ -113,6 +113,10 @@ class Bench:
     def __init__(self, config: ConfigDict, flags: argparse.Namespace) -> None:
         self.config, self.flags, self.kept = config, flags, {}
 
+    @staticmethod
+    def add_flags(parser: argparse.ArgumentParser) -> None:
+        """Those that other benches have beside `main`'s."""
+
     def data(self, row: Row) -> Any:
         """The row's data; its training batches are labelled rows where it is trained jointly."""
         joint = row.steps > 0 and row.task["type"] == "fine_tuning"
@@ -234,6 +238,7 @@ def main(kind: type[Bench] = Bench, about: str = __doc__, argv: list[str] | None
     parser.add_argument("--episodes", type=int, default=kind.episodes)
     parser.add_argument("--seed", type=int, default=0, help="of training")
     parser.add_argument("--out", help="JSON: what every episode scored by row, and what dev chose")
+    kind.add_flags(parser)
     flags, overrides = read_flags(parser, argv)
     config = experiment.read_experiment(flags.config)
     for key, value in overrides.items():

@@ -116,6 +116,10 @@ class TaggingEpisodes(Episodes):
         """Sentences of each split."""
         return {split: int((self._split == split).sum()) for split in self._classes}
 
+    def sentences(self, split: str) -> np.ndarray:
+        """Which rows are of that split: bool [rows]."""
+        return self._split == split
+
     @property
     def facts(self) -> dict[str, Any]:
         """What a model may be made for; its head tells N types and O apart."""
