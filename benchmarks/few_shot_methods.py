@@ -59,6 +59,7 @@ class Row:
     head: str = "none"
     steps: int = 0  # episodes' batches; 0: as it is
     optim: dict = dataclasses.field(default_factory=dict)
+    vector: dict = dataclasses.field(default_factory=dict)  # of models/vector.py
     tune: dict[str, Sequence] = dataclasses.field(default_factory=dict)
 
 
@@ -154,7 +155,8 @@ class Bench:
         """The row's experiment."""
         c, data = self.config.copy_and_resolve_references(), self.data(row)
         c.data.update(row.data)
-        encoder = row.encoder or dict(type="vector", inputs=self.features(data).shape[-1])
+        width = 0 if row.encoder else self.features(data).shape[-1]
+        encoder = row.encoder or dict(type="vector", inputs=width, **row.vector)
         c.model, c.task = dict(type="learner", encoder=encoder, head=row.head), row.task
         c.evals, c.seed, c.total_steps = {}, self.flags.seed, max(row.steps, 1)
         c.optim.update(dict(lr=1e-3, warmup=min(10, row.steps)) | row.optim)

@@ -34,14 +34,17 @@ TAG_EUCLIDEAN = dict(type="tag_protonet", scale=5.0)
 SHOT, STRUCT = dict(type="nearest_neighbour"), dict(type="structshot", scale=10.0)
 TAU = dict(temperature=(0.01, 0.1, 1.0))
 BASE = dict(type="tagging")
-INNER = dict(type="maml", base=BASE, inner_steps=5, inner_lr=3.0)
-RATES = dict(inner_lr=(1.0, 3.0, 10.0))
+INNER = dict(type="maml", base=BASE, inner_steps=5, inner_lr=1.0)
+LONGER = dict(inner_steps=(5, 25))
 PROBE = dict(type="fine_tuning", base=BASE, adapt=("head/",), steps=30)
 FULL = PROBE | dict(adapt=("",), steps=20)
-HEADS, ALL = dict(lr=(3e-2, 0.1, 0.3)), dict(lr=(1e-3, 3e-3, 1e-2))
+HEADS, ALL = dict(lr=(0.1, 0.3, 1.0)), dict(lr=(3e-3, 1e-2, 3e-2))
 STEPS = 100
 TRAINED = dict(steps=STEPS)
-DESCENDS = dict(head="linear", steps=STEPS, tune=RATES)
+# The head must learn how frequent O is, and types must gain on it in a few inner steps.
+LONG = dict(scale=5.0)
+FAST = dict(lr_factors=(("head", 10.0),))
+DESCENDS = dict(head="linear", steps=STEPS, tune=LONGER, optim=FAST, vector=LONG)
 ROWS = (
     Row("BiLSTM ProtoNet, from scratch", TAG_COSINE, dict(type="bilstm"), steps=300),
     Row("prototypes, untrained", TAG_EUCLIDEAN),
@@ -60,10 +63,10 @@ ROWS = (
     Row("MAML, first order", INNER | dict(order=1), **DESCENDS),
     Row("ANIL", INNER | dict(adapt=("head/",)), **DESCENDS),
     Row("BOIL", INNER | dict(adapt=("encoder/",)), **DESCENDS),
-    Row("Meta-SGD", INNER | dict(learn_lr="tensor"), head="linear", steps=STEPS),
+    Row("Meta-SGD", INNER | dict(learn_lr="tensor"), **DESCENDS),
     Row("Proto-MAML", INNER | dict(start="prototypes"), **DESCENDS),
     Row("Reptile", INNER | dict(type="reptile"), **DESCENDS),
-    Row("iMAML", INNER | dict(type="imaml", strength=0.1), **DESCENDS),
+    Row("iMAML", INNER | dict(type="imaml", strength=0.01), **DESCENDS),
 )
 
 

@@ -140,9 +140,8 @@ def test_fine_tuning_tags_and_a_probe_reads_states_made_before():
         ready[name] = {k: itself[name][k] for k in ("tag", "label")} | {"embedding": z}
     both = jax.jit(lambda *x: [task.episode_scores(variables, e) for e in x])
     a, b = both(itself, ready)
-    assert a["loss"] < 0.8 * np.log(words.WAYS + 1) and a["loss"] == pytest.approx(
-        b["loss"], rel=1e-4
-    )
+    assert a["loss"] < 0.8 * np.log(words.WAYS + 1)
+    assert a["loss"] == pytest.approx(float(b["loss"]), rel=1e-3)
     assert (a["prediction"] == b["prediction"]).all()
 
 
