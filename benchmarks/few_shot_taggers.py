@@ -32,7 +32,7 @@ SPOKEN = dict(tokenizer=MINILM, lengths=LENGTHS), dict(type="bert", weights=MINI
 TAG_COSINE = COSINE | dict(type="tag_protonet")
 TAG_EUCLIDEAN = dict(type="tag_protonet", scale=5.0)
 SHOT, STRUCT = dict(type="nearest_neighbour"), dict(type="structshot", scale=10.0)
-TAU = dict(temperature=(0.01, 0.1, 1.0))
+TAU = dict(temperature=(0.01, 0.03, 0.1, 0.3, 1.0))
 BASE = dict(type="tagging")
 INNER = dict(type="maml", base=BASE, inner_steps=5, inner_lr=1.0)
 LONGER = dict(inner_steps=(5, 25))
