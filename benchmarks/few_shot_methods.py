@@ -20,17 +20,15 @@ import pathlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
-from rich.table import Table
 
 import experiment
 from evaluators.run import read_flags
-from metrics.intervals import interval, paired
+from metrics.intervals import Interval, interval, paired
 from training import build as sections
 from training.loop import fit
 from training.sharding import put_batch
@@ -61,6 +59,7 @@ class Row:
     head: str = "none"
     steps: int = 0  # episodes' batches; 0: as it is
     optim: dict = dataclasses.field(default_factory=dict)
+    vector: dict = dataclasses.field(default_factory=dict)  # of models/vector.py
     tune: dict[str, Sequence] = dataclasses.field(default_factory=dict)
 
 
@@ -105,17 +104,26 @@ ROWS = (
 
 
 class Bench:
-    """Data, features and evaluators that the rows share."""
+    """Data, features and evaluators that the rows share. `frozen`: what makes the features."""
+
+    rows: ClassVar = ROWS
+    frozen: ClassVar = BERT
+    floor: ClassVar = "prototypes, untrained"
+    episodes: ClassVar = 600  # of test, by default
 
     def __init__(self, config: ConfigDict, flags: argparse.Namespace) -> None:
         self.config, self.flags, self.kept = config, flags, {}
+
+    @staticmethod
+    def add_flags(parser: argparse.ArgumentParser) -> None:
+        """Those that other benches have beside `main`'s."""
 
     def data(self, row: Row) -> Any:
         """The row's data; its training batches are labelled rows where it is trained jointly."""
         joint = row.steps > 0 and row.task["type"] == "fine_tuning"
         key = json.dumps([joint, row.encoder is None, row.data])
         if key not in self.kept:
-            own = BERT[0] if row.encoder is None else row.data
+            own = self.frozen[0] if row.encoder is None else row.data
             section = self.config.data.to_dict() | own
             section |= dict(type="labelled_rows", batch_size=64) if joint else {}
             made = sections.construct("data", section)
@@ -129,8 +137,8 @@ class Bench:
         """All rows of the data by the pretrained MiniLM, [n, 384]."""
         if "features" not in self.kept:
             c = self.config.copy_and_resolve_references()
-            c.data.update(BERT[0])
-            c.model, c.task, c.evals = dict(type="learner", encoder=BERT[1]), COSINE, {}
+            c.data.update(self.frozen[0])
+            c.model, c.task, c.evals = dict(type="learner", encoder=self.frozen[1]), COSINE, {}
             b = experiment.build(c, data=data)
             variables, embed = b.task.variables(b.init()), jax.jit(b.task.predictors()["embed"])
             found = None
@@ -147,10 +155,11 @@ class Bench:
         """The row's experiment."""
         c, data = self.config.copy_and_resolve_references(), self.data(row)
         c.data.update(row.data)
-        encoder = row.encoder or dict(type="vector", inputs=self.features(data).shape[1])
+        width = 0 if row.encoder else self.features(data).shape[-1]
+        encoder = row.encoder or dict(type="vector", inputs=width, **row.vector)
         c.model, c.task = dict(type="learner", encoder=encoder, head=row.head), row.task
         c.evals, c.seed, c.total_steps = {}, self.flags.seed, max(row.steps, 1)
-        c.optim.update(dict(lr=1e-3, warmup=10 if row.steps else 0) | row.optim)
+        c.optim.update(dict(lr=1e-3, warmup=min(10, row.steps)) | row.optim)
         return experiment.build(c, data=data)
 
     def evaluate(
@@ -194,55 +203,56 @@ class Bench:
         for name, values in tune.items():
             for value in values:
                 try:
-                    score = self.evaluate(b, variables, shots, "dev", **{name: value}).mean()
+                    scores = self.evaluate(b, variables, shots, "dev", **{name: value})
                 except ValueError:  # it diverged
                     continue
-                tried[name, value] = score
+                tried[name, value] = self.interval(scores).mean
         return dict([max(tried, key=tried.get)]) if tried else {}
 
+    def interval(self, scores: Sequence) -> Interval:
+        """Of what `evaluate` gave."""
+        return interval(scores)
 
-def table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Rows with mean ± 95 %, and the paired difference to the untrained prototypes."""
-    made = Table("method", "1-shot", "5-shot", "1-shot, minus untrained prototypes", "CPU-s")
-    floor = found.get("prototypes, untrained")
-    for name, row in found.items():
-        cells = [
+    def paired(self, a: Sequence, b: Sequence) -> Interval:
+        """Of the difference of two rows on the same episodes."""
+        return paired(a, b)
+
+    def line(self, name: str, found: Mapping[str, Mapping[str, Any]]) -> str:
+        """A row of the table: mean ± 95 %, and the paired difference to the floor's."""
+        row, floor = found[name], found.get(self.floor)
+        one, five = (
             f"{100 * i.mean:.1f} ± {100 * i.half:.1f}"
-            for i in (interval(row["1"]), interval(row["5"]))
-        ]
-        gap = paired(row["1"], floor["1"]) if floor and floor is not row else None
-        cells.append(f"{100 * gap.mean:+.1f} ± {100 * gap.half:.1f}" if gap else "")
-        made.add_row(name, *cells, f"{row['cpu']:.0f}")
-    return made
+            for i in (self.interval(row["1"]), self.interval(row["5"]))
+        )
+        gap = self.paired(row["1"], floor["1"]) if floor and floor is not row else None
+        said = f"{100 * gap.mean:+.1f} ± {100 * gap.half:.1f}" if gap else ""
+        return f"| {name} | {one} | {five} | {said} | {row['cpu']:.0f} |"
 
 
-def main() -> None:
+def main(kind: type[Bench] = Bench, about: str = __doc__, argv: list[str] | None = None) -> None:
     """Runs the rows and prints the table as it grows."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=about, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--config", required=True)
     parser.add_argument("--only", default="", help="regex of the rows")
     parser.add_argument("--ways", type=int, default=0, help="of test (as the config's)")
-    parser.add_argument("--episodes", type=int, default=600)
+    parser.add_argument("--episodes", type=int, default=kind.episodes)
     parser.add_argument("--seed", type=int, default=0, help="of training")
-    parser.add_argument("--out", help="JSON: every episode's accuracy by row")
-    flags, overrides = read_flags(parser, None)
+    parser.add_argument("--out", help="JSON: what every episode scored by row, and what dev chose")
+    kind.add_flags(parser)
+    flags, overrides = read_flags(parser, argv)
     config = experiment.read_experiment(flags.config)
     for key, value in overrides.items():
         sections.override(config, key, value)
-    bench, found = Bench(config, flags), {}
-    for row in ROWS:
+    bench, found = kind(config, flags), {}
+    print(f"| | 1-shot | 5-shot | 1-shot, minus {kind.floor} | CPU-s |\n|---|---|---|---|---|")
+    for row in kind.rows:
         if re.search(flags.only, row.name):
             found[row.name] = bench.run(row)
-            row1, row5 = (interval(found[row.name][k]) for k in ("1", "5"))
-            chosen = [found[row.name][f"chosen {k}"] for k in (1, 5)]
-            print(
-                f"{row.name}: {row1} {row5} {found[row.name]['cpu']:.0f} CPU-s {chosen}", flush=True
-            )
+            print(bench.line(row.name, found), flush=True)
             if flags.out:
                 pathlib.Path(flags.out).write_text(json.dumps(found))
-    Console(width=120).print(table(found))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ As data/episodes.py, with types of spans for classes. Episodes of training, tuni
 neither a type nor a sentence.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,8 +47,12 @@ class TaggingEpisodes(Episodes):
       tokenizer, min_count, vocab_size: as in Episodes. max_len: tokens of a sentence, longer ones
         are cut; lengths: shorter ones that are padded to.
 
+    `inputs` are the columns that models read.
+
     Raises: ValueError or FileNotFoundError, one sentence naming the config key or file:line.
     """
+
+    inputs: tuple[str, ...] = ("tokens",)
 
     def __init__(
         self,
@@ -112,6 +116,10 @@ class TaggingEpisodes(Episodes):
         """Sentences of each split."""
         return {split: int((self._split == split).sum()) for split in self._classes}
 
+    def sentences(self, split: str) -> np.ndarray:
+        """Which rows are of that split: bool [rows]."""
+        return self._split == split
+
     @property
     def facts(self) -> dict[str, Any]:
         """What a model may be made for; its head tells N types and O apart."""
@@ -166,9 +174,9 @@ class TaggingEpisodes(Episodes):
     ) -> dict[str, Any]:
         """Drawn episodes -> a batch of those in `block`, padded alike whatever the block.
 
-        columns: instead of the tokens, e.g. {"embedding": [rows, T, D]} made from them.
+        columns: instead of the inputs, e.g. {"embedding": [rows, T, D]} made from them.
         """
-        columns = {"tokens": self.columns["tokens"]} if columns is None else columns
+        columns = {k: self.columns[k] for k in self.inputs} if columns is None else columns
         sides = {side: np.stack([getattr(d, side) for d in drawn]) for side in SIDES}
         length = self._length(np.concatenate([r.ravel() for r in sides.values()]), self.columns)
         mine = drawn[block]
@@ -187,6 +195,13 @@ class TaggingEpisodes(Episodes):
         batch["transitions"] = np.tile(self.transitions, (len(mine), 1, 1))
         batch["index"] = np.array([d.index for d in mine], np.int32)
         return batch
+
+    def row_batches(
+        self, rows: np.ndarray, size: int
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """(some rows, their inputs padded to `size` rows), sentences of like length together."""
+        for some, found in super().row_batches(rows, size):
+            yield some, {k: found[k] for k in self.inputs}
 
     def _tags(self, rows: np.ndarray, drawn: Sequence[TagsDrawn], length: int) -> np.ndarray:
         """rows [E, S] -> tags [E, S, T] as numbered by each episode."""

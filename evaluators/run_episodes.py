@@ -88,7 +88,8 @@ def sections(own: Mapping[str, Mapping], flags: argparse.Namespace) -> dict[str,
     found: dict[str, dict[str, Any]] = {}
     for name, section in (same or few or {"": dict(type="episodes")}).items():
         section |= given | {"options": section.get("options", {}) | options(flags.options)}
-        if section not in found.values():
+        lone = section.get("shuffled", False) and section.get("shots") == 1
+        if section not in found.values() and not lone:  # one pair cannot be shuffled
             found[name] = section
     return found
 

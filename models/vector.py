@@ -1,4 +1,4 @@
-"""Vectors that are there already, such as a frozen encoder's embeddings, and one map over them.
+"""Vectors that are there already, such as a frozen encoder's states, and one map over them.
 
 With it every few-shot method learns on cached features, in seconds on a CPU.
 """
@@ -10,19 +10,27 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.layers import Encoded, Linear
+from models.pooling import pool_text
 
 
 class Vector(nnx.Module):
-    """x [B, F] -> Encoded: pooled x W + b [B, F], which starts as x itself; no grid."""
+    """x W + b, which starts as x itself: of rows [B, F], or of the words of rows [B, T, F].
 
-    def __init__(self, *, inputs: int, dtype: str = "float32", rngs: nnx.Rngs):
+    scale: what x is multiplied by first; long vectors make steps of a head's kernel larger than
+    those of its bias.
+    """
+
+    def __init__(self, *, inputs: int, scale: float = 1.0, dtype: str = "float32", rngs: nnx.Rngs):
         self.map = Linear(inputs, inputs, dtype=dtype, rngs=rngs)
         self.map.kernel.set_value(jnp.eye(inputs))
-        self.width = inputs
+        self.width, self.scale = inputs, scale
 
     def __call__(
         self, x: jax.Array, train_stats: bool = False, key: jax.Array | None = None
     ) -> Encoded:
-        """x [B, F] -> pooled [B, F], grid [B, 1, F]."""
-        z = self.map(x)
-        return Encoded(z[:, None], z)
+        """x [B, F] -> pooled [B, F], grid [B, 1, F]; x [B, T, F] -> grid [B, T, F], pooled: their
+        mean [B, F], but for words that are all 0 (padding)."""
+        z = self.map(x * self.scale)
+        if x.ndim == 2:
+            return Encoded(z[:, None], z)
+        return Encoded(z, pool_text(z, (x != 0).any(-1), "mean"))

@@ -66,13 +66,23 @@ def outcome(logits: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
     }
 
 
+def head_logits(variables: Tree, rows: Batch) -> jax.Array:
+    """What a linear head says of states that were made before: `embedding` [..., D] -> [..., N]."""
+    head = variables["params"]["head"]
+    return rows["embedding"] @ head["kernel"] + head["bias"]
+
+
 class Classification(Task):
     """model: functional, inputs [B, ...] -> logits [B, N].
 
     frozen           path patterns of parameters that stay as they are
     label_smoothing  share of the target mass spread evenly over the classes (Szegedy 2016)
     train_stats      batch statistics from the batch instead of the stored averages
+
+    `reads`: the model's method that makes what its head reads.
     """
+
+    reads = "embed"
 
     def __init__(
         self,
@@ -110,7 +120,12 @@ class Classification(Task):
         return total, Aux(count, metrics, stats)
 
     def logits(self, variables: Tree, rows: Batch, key: jax.Array | None = None) -> Any:
-        """rows -> logits [B, N], and new statistics with train_stats in training (a key)."""
+        """rows -> logits [B, N], and new statistics with train_stats in training (a key).
+
+        An `embedding` column [B, D] was made before: the head reads it.
+        """
+        if "embedding" in rows:
+            return without_absent(head_logits(variables, rows), rows.get("present"))
         keep = self.train_stats and key is not None
         options = dict(train_stats=True, return_stats=True) if keep else {}
         out = self.model.apply(variables, inputs_of(rows), key=key, **options)
@@ -120,7 +135,7 @@ class Classification(Task):
 
     def embedded(self, variables: Tree, rows: Batch) -> tuple[jax.Array, jax.Array]:
         """rows -> (what the head reads [B, D], label [B])."""
-        return self.model.apply(variables, inputs_of(rows), method="embed"), rows["label"]
+        return self.model.apply(variables, inputs_of(rows), method=self.reads), rows["label"]
 
     def scores(self, variables: Tree, rows: Batch) -> dict[str, jax.Array]:
         """What an evaluator is told of labelled rows: see `outcome`."""

@@ -1,7 +1,8 @@
 """The baseline that meta-learning must beat: train on all classes at once, then fine-tune.
 
-Joint training on labelled rows (data type "labelled_rows"); at evaluation each episode starts from
-that encoder with a new head, which learns by Adam from the support set (Chen et al. 2019).
+Joint training on labelled rows (data types "labelled_rows", "tagged_rows"); at evaluation each
+episode starts from that encoder with a new head, which learns by Adam from the support set (Chen et
+al. 2019).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import jax.numpy as jnp
 import optax
 
 from models.functional import Model
-from tasks.base import Aux, Batch, Tree, merge, partition
-from tasks.classification import Classification, cross_entropy, inputs_of, without_absent
-from tasks.episodic import Episodic
+from tasks.base import Aux, Batch, Task, Tree, merge, partition
+from tasks.classification import Classification, inputs_of
+from tasks.episodic import Episodic, Scores, as_state, side
 
 HEAD = ("head/",)
 
@@ -25,6 +26,7 @@ class FineTuning(Episodic):
     """adapt: path patterns of what the support set changes: ("head/",) is the linear probe, ("",)
     full fine-tuning.
 
+    base: the task whose loss is descended (classification, tagging).
     steps, lr, weight_decay: of AdamW on an episode's support set. label_smoothing: of the joint
     training.
     """
@@ -33,6 +35,7 @@ class FineTuning(Episodic):
         self,
         *,
         model: Model,
+        base: Callable[..., Task] = Classification,
         frozen: tuple[str, ...] = (),
         adapt: tuple[str, ...] = HEAD,
         steps: int = 50,
@@ -41,8 +44,8 @@ class FineTuning(Episodic):
         label_smoothing: float = 0.0,
     ):
         super().__init__(model=model, frozen=frozen)
-        joint = dict(model=model, frozen=frozen, label_smoothing=label_smoothing)
-        self.base = Classification(**joint)
+        self.base = base(model=model, frozen=frozen, label_smoothing=label_smoothing)
+        self.inner = base(model=model)
         self.adapt, self.steps, self.lr = tuple(adapt), steps, lr
         self.weight_decay = weight_decay
 
@@ -50,39 +53,40 @@ class FineTuning(Episodic):
         """Joint training: batch of labelled rows -> summed cross-entropy over all classes."""
         return self.base.loss(params, state, batch, key)
 
-    def episode_logits(
+    def adapt_to(
         self, variables: Tree, episode: Batch, *,
         steps: int = 0, lr: float = 0.0, weight_decay: float | None = None,
-    ) -> jax.Array:  # fmt: skip
-        """options: other than in the config."""
+    ) -> Tree:  # fmt: skip
+        """Variables after the support set of an episode; options: other than in the config."""
         decay = self.weight_decay if weight_decay is None else weight_decay
-        support, query = episode["support"], episode["query"]
         ways, width = episode["present"].shape[0], variables["params"]["head"]["kernel"].shape[0]
         head = {"kernel": jnp.zeros((width, ways)), "bias": jnp.zeros(ways)}
         slow, fast = partition({**variables["params"], "head": head}, self.adapt)
-
-        def logits(fast: Tree, rows: Batch) -> jax.Array:
-            params = merge(slow, fast)
-            if "embedding" in rows:
-                found = rows["embedding"] @ params["head"]["kernel"] + params["head"]["bias"]
-            else:
-                found = self.model.apply({**variables, "params": params}, inputs_of(rows))
-            return without_absent(found.astype(jnp.float32), episode["present"])
+        support, state = side(episode, "support"), as_state(variables)
 
         def loss(fast: Tree) -> jax.Array:
-            label = support["label"]
-            return cross_entropy(logits(fast, support), label).sum() / (label >= 0).sum()
+            total, aux = self.inner.loss(merge(slow, fast), state, support, None)
+            return total / aux.count
 
         how = dict(steps=steps or self.steps, lr=lr or self.lr, weight_decay=decay)
-        fast = tuned(loss, fast, **how)
-        return logits(fast, query)
+        return {**variables, "params": merge(slow, tuned(loss, fast, **how))}
+
+    def episode_logits(self, variables: Tree, episode: Batch, **options: Any) -> jax.Array:
+        """options: see `adapt_to`."""
+        adapted = self.adapt_to(variables, episode, **options)
+        return self.inner.logits(adapted, side(episode, "query"))
+
+    def episode_scores(self, variables: Tree, episode: Batch, **options: Any) -> Scores:
+        """As the base task judges its rows."""
+        adapted = self.adapt_to(variables, episode, **options)
+        return self.inner.scores(adapted, side(episode, "query"))
 
     def predictors(self) -> dict[str, Callable]:
         """With a linear probe every row is embedded once."""
         found = super().predictors()
         if self.adapt == HEAD:
             found["embed"] = lambda variables, rows: self.model.apply(
-                variables, inputs_of(rows), method="embed"
+                variables, inputs_of(rows), method=self.base.reads
             ).astype(jnp.float32)
         return found
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from models.functional import Model
 from tasks.base import Aux, Batch, Tree
-from tasks.classification import Classification, inputs_of, outcome, without_absent
+from tasks.classification import Classification, head_logits, inputs_of, outcome, without_absent
 
 
 def tag_outcome(logits: jax.Array, tag: jax.Array) -> dict[str, jax.Array]:
@@ -34,6 +34,8 @@ class Tagging(Classification):
     frozen, label_smoothing: see Classification.
     """
 
+    reads = "states"
+
     def __init__(self, *, model: Model, frozen: tuple[str, ...] = (), label_smoothing: float = 0.0):
         super().__init__(model=model, frozen=frozen, label_smoothing=label_smoothing)
 
@@ -48,8 +50,7 @@ class Tagging(Classification):
         An `embedding` column [B, T, D] holds states that were made before: the head reads them.
         """
         if "embedding" in rows:
-            head = variables["params"]["head"]
-            found = rows["embedding"] @ head["kernel"] + head["bias"]
+            found = head_logits(variables, rows)
         else:
             found = self.model.apply(variables, inputs_of(rows), key=key, method="word_logits")
         found = found.reshape(-1, found.shape[-1]).astype(jnp.float32)
@@ -59,7 +60,7 @@ class Tagging(Classification):
         """rows -> (state of each word [B * T, D], its tag [B * T])."""
         z = rows.get("embedding")
         if z is None:
-            z = self.model.apply(variables, inputs_of(rows), method="states")
+            z = self.model.apply(variables, inputs_of(rows), method=self.reads)
         return z.reshape(-1, z.shape[-1]), rows["tag"].reshape(-1)
 
     def scores(self, variables: Tree, rows: Batch) -> dict[str, jax.Array]:

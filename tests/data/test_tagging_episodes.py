@@ -8,6 +8,7 @@ import pytest
 from data.episode_plan import Shape
 from data.tag_columns import tagged_columns, transitions
 from data.tag_splits import assigned, listed
+from data.tagged_rows import TaggedRows
 from data.tagged_text import Sentence
 from data.tagging_episodes import TaggingEpisodes
 
@@ -43,6 +44,22 @@ def test_no_sentence_and_no_type_is_in_two_splits(data):
         kinds = {t for t in row.types if t}
         assert split == ("train", "dev", "test")[max(rank[t] for t in kinds)]
     assert sum(data.sizes.values()) == len(data.rows) == 300
+
+
+def test_rows_for_joint_training_hold_every_training_sentence_once(data, tmp_path):
+    path = write(tmp_path / "all.jsonl")
+    rows = TaggedRows(path=path, ways=2, class_lists=LISTS, max_len=12, batch_size=8)
+    assert rows.facts["ways"] == 1 + len(rows.classes("train")) == 6
+    n, batches = rows.sizes["train"], rows.batches(seed=3)
+    some = [next(batches) for _ in range(n // 8)]
+    index = np.concatenate([batch["index"] for batch in some])
+    assert len(set(index)) == len(index) and (rows._split[index] == "train").all()
+    for batch in some[:2]:
+        for i, tag in zip(batch["index"], batch["tag"], strict=True):
+            said = [("", *rows.classes("train"))[t] for t in tag if t >= 0]
+            assert said == list(rows.rows[i].types)
+    again = next(rows.batches(seed=3, start=1))
+    assert (again["index"] == some[1]["index"]).all() and again["tag"].dtype == np.int32
 
 
 def test_batches_hold_each_episodes_own_tags(data):

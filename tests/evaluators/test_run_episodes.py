@@ -161,3 +161,12 @@ def test_flags_that_do_not_apply_are_named(place, capsys, flags, said):
     with pytest.raises(SystemExit) as stop:
         run.main(flags.replace("RUN", str(place / "run")).split())
     assert stop.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_one_pair_has_no_shuffled_row():
+    own = dict(test=dict(type="sequence_episodes", split="test", shots=20))
+    own["control"] = own["test"] | dict(shuffled=True)
+    for shots, names in (("1", ["test"]), ("5", ["test", "control"])):
+        words = ["--workdir=runs/few", "--split=test", f"--shots={shots}"]
+        flags, _ = run_episodes.parse(words)
+        assert list(run_episodes.sections(own, flags)) == names

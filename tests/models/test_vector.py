@@ -13,3 +13,8 @@ def test_it_begins_as_what_it_is_given():
     out = jax.jit(lambda key: model.apply(model.init(key), x))(jax.random.key(0))
     np.testing.assert_allclose(out.pooled, x, atol=1e-6)
     np.testing.assert_array_equal(out.grid[:, 0], out.pooled)
+    # Of words: each by itself, and padding is not of the mean.
+    words = np.stack([x, np.zeros_like(x)], axis=1)
+    both = jax.jit(lambda key: model.apply(model.init(key), words))(jax.random.key(0))
+    np.testing.assert_allclose(both.grid, words, atol=1e-6)
+    np.testing.assert_allclose(both.pooled, x, atol=1e-6)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.episodic import as_state, side
+from tasks.fine_tuning import FineTuning
 from tasks.maml import MAML
 from tasks.nearest_neighbour import NearestNeighbour
 from tasks.tag_protonet import TagProtoNet
@@ -127,6 +128,21 @@ def test_inner_steps_learn_to_tag(adapt):
     assert still.all() == (adapt == ("head/",))
     shapes = jax.eval_shape(task.episode_scores, variables, episode)
     assert shapes["prediction"].shape == (3, words.LENGTH)
+
+
+def test_fine_tuning_tags_and_a_probe_reads_states_made_before():
+    task = FineTuning(model=words.model("linear"), base=Tagging, steps=60, lr=0.3)
+    variables, episode = words.variables("linear"), words.episode()
+    itself = {**episode, "query": episode["support"]}
+    ready = dict(itself)
+    for name in ("support", "query"):
+        z = task.predictors()["embed"](variables, {"tokens": itself[name]["tokens"]})
+        ready[name] = {k: itself[name][k] for k in ("tag", "label")} | {"embedding": z}
+    both = jax.jit(lambda *x: [task.episode_scores(variables, e) for e in x])
+    a, b = both(itself, ready)
+    assert a["loss"] < 0.8 * np.log(words.WAYS + 1)
+    assert a["loss"] == pytest.approx(float(b["loss"]), rel=1e-3)
+    assert (a["prediction"] == b["prediction"]).all()
 
 
 def test_a_head_of_prototypes_says_what_prototypes_say():
