@@ -41,7 +41,7 @@ BATCH["index"] = np.array([0, 1, -1])
 
 
 def test_texts_and_references_of_real_rows():
-    got = attached(f"{__name__}:in_references").score(TOKENS, BATCH)
+    got = attached(f"{__name__}:in_references").ask(TOKENS, BATCH)
     assert got.dtype == np.float32 and got.tolist() == [[1, 0], [0, 1], [0, 0]]
     texts, references = SEEN[-1]
     assert texts == ["a dog", "dog", "two cats", "two"]
@@ -50,7 +50,7 @@ def test_texts_and_references_of_real_rows():
 
 def test_sources_for_those_who_ask():
     batch = BATCH | {"source": ids("a dog", "two", "")}
-    assert attached(echoes).score(TOKENS, batch).tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert attached(echoes).ask(TOKENS, batch).tolist() == [[1, 0], [0, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_sources_for_those_who_ask():
 )
 def test_wrong_answers(function, message):
     with pytest.raises(ValueError, match=message):
-        attached(function).score(TOKENS, BATCH)
+        attached(function).ask(TOKENS, BATCH)
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_it_cannot_be_jitted_and_needs_a_vocabulary():
     with pytest.raises(TypeError, match="cannot be part of a jitted step"):
         host(TOKENS, BATCH)
     with pytest.raises(ValueError, match="attach the data first"):
-        host.score(TOKENS, BATCH)
+        host.ask(TOKENS, BATCH)
