@@ -25,7 +25,7 @@ def test_by_hand():
 
 
 def test_the_whole_of_it_does_not_depend_on_the_text():
-    tokens, references = random_case(6, 12)
+    tokens, references = (x[:3, :3] for x in random_case(6, 8))
     for reward in (Constant(), Bleu(smoothing="add_one")):
         added = jax.jit(lambda t, b, reward=reward: shaped(reward, t, b))(
             tokens, batch_of(references)
