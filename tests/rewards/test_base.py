@@ -1,11 +1,14 @@
 """Where texts end, and the sentences about rewards and batches that break the contract."""
 
+import jax
 import numpy as np
 import pytest
 
 from rewards import ngrams
 from rewards.base import EOS, PAD, check_finite, check_references, check_shape, lengths, spoken
 from tests.rewards.texts import batch_of, padded, rows
+
+tally = jax.jit(ngrams.tally, static_argnums=2)
 
 
 def test_the_end():
@@ -18,14 +21,14 @@ def test_the_end():
 
 def test_both_ways_of_counting_ngrams():
     words = np.asarray(spoken(rows(np.random.default_rng(0), (8,), 6, 12)))
-    want = ngrams.tally(words[:4], words[4:], 5)  # too many orders for one sum
-    np.testing.assert_array_equal(ngrams.tally(words[:4], words[4:], 4), want[:4])
+    want = tally(words[:4], words[4:], 5)  # too many orders for one sum
+    np.testing.assert_array_equal(tally(words[:4], words[4:], 4), want[:4])
     long = np.pad(words, ((0, 0), (0, 300)))
     long[:, -40:] = 0
-    got = ngrams.tally(words[:4], long[4:], 4)
+    got = tally(words[:4], long[4:], 4)
     np.testing.assert_array_equal(got, want[:4])
     many = np.full((1, 300), 5)
-    assert int(ngrams.tally(many, many, 1)[0, 0, 0]) == 300
+    assert int(tally(many, many, 1)[0, 0, 0]) == 300
 
 
 def test_sentences():

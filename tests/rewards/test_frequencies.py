@@ -19,6 +19,9 @@ class Words:
 
     hash, languages = "abcdef", ()
 
+    def __len__(self):
+        return 10
+
     def encode(self, text, language=""):
         return [int(i) for i in text.split()]
 
@@ -44,8 +47,8 @@ def test_a_file_scores_as_the_data_it_was_made_of(tmp_path):
     own, read = Cider(), Cider(frequencies=str(path))
     for reward in (own, read):
         reward.attach(Data())
-    want = cider_d(table([[Words().encode(t) for t in c] for c in CAPTIONS.values()]), TOKENS,
-                   BATCH["tokens"][..., 1:])  # fmt: skip
+    idf = table([[Words().encode(text) for text in texts] for texts in CAPTIONS.values()])
+    want = jax.jit(cider_d)(idf, TOKENS, BATCH["tokens"][..., 1:])
     np.testing.assert_array_equal(jax.jit(own)(TOKENS, BATCH), want)
     np.testing.assert_array_equal(jax.jit(read)(TOKENS, BATCH), want)
     assert counts.images == 3 and want.max() > 0.5
@@ -84,6 +87,11 @@ def test_examples_without_references_and_several_languages():
     both = types.SimpleNamespace(tokenizer=types.SimpleNamespace(languages=("en", "zh")))
     with pytest.raises(ValueError, match="set data.language to one"):
         Cider().attach(both)
+    large = types.SimpleNamespace(
+        tokenizer=type("Large", (Words,), {"__len__": lambda _: 70_000})()
+    )
+    with pytest.raises(ValueError, match="up to 65,535 entries; this one has 70,000"):
+        Cider().attach(large)
     with pytest.raises(ValueError, match="attach the data first"):
         Cider()(TOKENS, BATCH)
 

@@ -87,5 +87,5 @@ def test_longest_subsequences_of_long_texts():
     tokens, references = rows(rng, (3, 4), 9, 90), rows(rng, (3, 2), 9, 70)
     tokens[0, 0], references[0, 0] = np.arange(90) % 7 + 3, np.arange(70) % 7 + 3
     references[:, 0, 0] = 5
-    got = RougeL()(tokens, batch_of(references))
+    got = jax.jit(RougeL())(tokens, batch_of(references))
     np.testing.assert_allclose(got, each(rouge_l, tokens, references), atol=1e-5)
