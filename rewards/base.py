@@ -26,7 +26,7 @@ class Reward:
     """
 
     variables: Tree | None = None
-    on_host = False  # its values come from `score`, before the step (rewards/host.py)
+    on_host = False  # its values come from `ask`, before the step (rewards/host.py)
 
     def attach(self, data: Any) -> None:
         """Before the first step: host tables from the data. Default: nothing."""

@@ -36,6 +36,11 @@ class Cider(Reward):
                 'reward "cider" weighs words by how rare they are in one language: set '
                 "data.language to one."
             )
+        if len(data.tokenizer) > idf.LARGEST + 1:
+            raise ValueError(
+                f'reward "cider" takes vocabularies of up to {idf.LARGEST + 1:,} entries; this one '
+                f"has {len(data.tokenizer):,}: lower data.vocab_size."
+            )
         need_references(data, "cider")
         if self.frequencies:
             counts = frequencies.load(self.frequencies, data.tokenizer.hash)

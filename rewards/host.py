@@ -1,7 +1,7 @@
 """Any Python callable as a reward: computed on the host, a batch at once, before the update.
 
 host = Host(function="my_rewards:politeness")     # def politeness(texts, references): ...
-host.attach(data); values = host.score(tokens, batch)
+host.attach(data); values = host.ask(tokens, batch)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Host(Reward):
     function     "module:callable", or the callable itself. It gets list[str] and, for each text,
                  list[str]; with a parameter called `sources` also what each text answers, list[str]
 
-    It cannot run in a jitted program: the task calls `score` in its `prepare`.
+    It cannot run in a jitted program: the task calls `ask` in its `prepare`.
     """
 
     on_host = True
@@ -40,10 +40,10 @@ class Host(Reward):
     def __call__(self, tokens: jax.Array, batch: Batch, variables: Tree | None = None) -> jax.Array:
         raise TypeError(
             f'reward "{self.name}" is a Python function and cannot be part of a jitted step; its '
-            "values come from `score`, in the task's prepare."
+            "values come from `ask`, in the task's prepare."
         )
 
-    def score(self, tokens: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    def ask(self, tokens: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """tokens [B, N, T] -> float32 [B, N], 0 in the rows of index -1, which only fill the batch.
 
         Raises ValueError, naming the function, for anything else than a finite number a text.

@@ -21,6 +21,8 @@ from rewards.base import (
     spoken,
 )
 
+BITS = 32
+
 
 class RougeL(Reward):
     """F of the best precision and the best recall over the references, 0 to 1; EOS is no word.
@@ -48,16 +50,27 @@ class RougeL(Reward):
 
 
 def common_subsequence(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Words a [..., T], b [..., U], PAD behind them -> length of the longest one they share."""
-    shape = jnp.broadcast_shapes(a.shape[:-1], b.shape[:-1])
-    a, b = (jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in (a, b))
+    """Words a [..., T], b [..., U], PAD behind them -> length of the longest one they share.
 
-    def add(row: jax.Array, word: jax.Array) -> tuple[jax.Array, None]:
-        """row [T + 1, ...]: the longest with b's words so far of a's first 0..T words."""
-        same = (a == word[..., None]) & (a != PAD)
-        longer = row[..., :-1] + same
-        best = lax.cummax(jnp.maximum(row[..., 1:], longer), axis=row.ndim - 1)
-        return row.at[..., 1:].set(best), None
+    A row of the dynamic programme in the bits of integers (Hyyrö, 2004), one step a word of b.
+    """
+    integers = -(-a.shape[-1] // BITS)
+    a = jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, integers * BITS - a.shape[-1])])
+    a = a.reshape(*a.shape[:-1], integers, BITS)
+    same = (a[..., None, :] == b[..., None, :, None]) & (b != PAD)[..., None, :, None]
+    places = (same.astype(jnp.uint32) << jnp.arange(BITS, dtype=jnp.uint32)).sum(-1)
+    places = jnp.moveaxis(places, (-2, -1), (1, 0))  # [U, integers, ...]
 
-    row = jnp.zeros((*shape, a.shape[-1] + 1), jnp.int32)
-    return lax.scan(add, row, jnp.moveaxis(b, -1, 0))[0][..., -1]
+    def add(row: jax.Array, match: jax.Array) -> tuple[jax.Array, None]:
+        """row [integers, ...]: a bit of it is 0 where the longest one grows by a word of a."""
+        new, carry = [], jnp.zeros(row.shape[1:], jnp.uint32)
+        for old, here in zip(row, match, strict=True):
+            half = old + (old & here)
+            whole = half + carry
+            carry = ((half < old) | (whole < half)).astype(jnp.uint32)
+            new.append(whole | old & ~here)
+        return jnp.stack(new), None
+
+    row = jnp.full(places.shape[1:], 2**BITS - 1, jnp.uint32)
+    row, _ = lax.scan(add, row, places)
+    return lax.population_count(~row).sum(0).astype(jnp.int32)

@@ -19,7 +19,7 @@ from rewards.exact_match import ExactMatch
 from rewards.length import Length
 from rewards.repetition import Repetition
 from rewards.rouge_l import RougeL
-from tests.rewards.texts import CASES, batch_of, each, padded, random_case, same_shape
+from tests.rewards.texts import CASES, batch_of, each, padded, random_case, rows, same_shape
 
 
 def minus(metric, **options):
@@ -80,3 +80,12 @@ def test_padding_changes_nothing(name):
     wide = same_shape(tokens, references)
     want = run(wide[0], batch_of(wide[1]))
     np.testing.assert_allclose(run(tokens, batch_of(references)), want, atol=1e-6)
+
+
+def test_longest_subsequences_of_long_texts():
+    rng = np.random.default_rng(3)
+    tokens, references = rows(rng, (3, 4), 9, 90), rows(rng, (3, 2), 9, 70)
+    tokens[0, 0], references[0, 0] = np.arange(90) % 7 + 3, np.arange(70) % 7 + 3
+    references[:, 0, 0] = 5
+    got = jax.jit(RougeL())(tokens, batch_of(references))
+    np.testing.assert_allclose(got, each(rouge_l, tokens, references), atol=1e-5)
