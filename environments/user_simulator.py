@@ -214,8 +214,10 @@ def _number(u: jax.Array, size: int | jax.Array) -> jax.Array:
 
 
 def _one_of(mask: jax.Array, u: jax.Array) -> jax.Array:
-    """The place of one of the True of a mask, each as likely, int32; 0 where there is none."""
-    return (mask.cumsum() > _number(u, mask.sum())).argmax().astype(jnp.int32)
+    """The place of a True of a mask, int32: the first from a random place on, around the end."""
+    size = len(mask)
+    behind = (jnp.arange(size) - _number(u, size)) % size
+    return jnp.where(mask, behind, size).argmin().astype(jnp.int32)
 
 
 def _ranks(u: jax.Array) -> jax.Array:
