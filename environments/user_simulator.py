@@ -64,7 +64,9 @@ class Simulator:
         goals, facts, wishes, asks, turn = jnp.split(u, np.cumsum(sizes))
         goal, wants = self._goal(goals), self._wants(facts)
         wishes, asks = 2 + questions + _ranks(wishes), 2 + _ranks(asks)
-        agenda = [jnp.where(goal < self.width, wishes, 0), jnp.where(wants, asks, 0), jnp.ones(1)]
+        # That a slot does not matter is said like any wish, so that a volunteered wish tells no
+        # more than its value and the tracker's beliefs stay exact.
+        agenda = [wishes, jnp.where(wants, asks, 0), jnp.ones(1)]
         no, zero = jnp.zeros(slots, bool), jnp.array(0, jnp.int32)
         user = User(
             goal, wants, jnp.concatenate(agenda).astype(jnp.int32), no, no, zero - 1, zero, silent()
