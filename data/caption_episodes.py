@@ -31,9 +31,7 @@ class CaptionEpisodes(SequenceEpisodes):
       source, path, image_size, features, cached_views, cache_dir, tokenizer, min_count, vocab_size:
         see Captions; features or one cached view make an episode cheap.
       tasks: {"train": ("en", "de"), "dev": .., "test": ("zh", ..)}, each LANGUAGE or LANGUAGE:WORD.
-      shots, queries, batch_size, lengths, renamed: see SequenceEpisodes.
-      max_len: words of a caption, longer ones are cut.
-      limit: images of each split, 0 = all.
+      limit: images of each split, 0 = all. Other arguments: SequenceEpisodes.
 
     Raises: ValueError or FileNotFoundError, one sentence naming the config key or file:line.
     """
@@ -45,9 +43,6 @@ class CaptionEpisodes(SequenceEpisodes):
         path: str = "",
         tasks: Mapping[str, Sequence[str]],
         reserved: int = 500,
-        shots: int = 20,
-        queries: int = 10,
-        batch_size: int = 4,
         image_size: int = 224,
         features: str = "",
         cached_views: int = 0,
@@ -55,14 +50,11 @@ class CaptionEpisodes(SequenceEpisodes):
         tokenizer: str = "words",
         min_count: int = 5,
         vocab_size: int = 8_000,
-        max_len: int = 20,
-        lengths: tuple[int, ...] = (),
-        renamed: float = 0.0,
         on_error: str = "raise",
         limit: int = 0,
-        threads: int = 2,
-        prefetch: int = 4,
+        **options: Any,
     ) -> None:
+        super().__init__(**options)
         wanted = check_tasks(tasks)
         spoken = dict.fromkeys(
             name.partition(":")[0] for names in wanted.values() for name in names
@@ -70,8 +62,9 @@ class CaptionEpisodes(SequenceEpisodes):
         self.captions = Captions(
             source=source, path=path, language=",".join(spoken), image_size=image_size,
             augment=False, cached_views=min(cached_views, 1), cache_dir=cache_dir,
-            tokenizer=tokenizer, min_count=min_count, vocab_size=vocab_size, max_len=max_len,
-            on_error=on_error, limit=limit, threads=threads, prefetch=prefetch,
+            tokenizer=tokenizer, min_count=min_count, vocab_size=vocab_size,
+            max_len=self._lengths[-1], on_error=on_error, limit=limit, threads=self._threads,
+            prefetch=self._prefetch,
         )  # fmt: skip
         if features:
             self.captions.open_features(features, READ)
@@ -79,13 +72,11 @@ class CaptionEpisodes(SequenceEpisodes):
         rows = _rows(self.captions, tuple(spoken))
         self._place = [row[:2] for row in rows]
         items = np.array([row[2] for row in rows], np.int64)
-        super().__init__(
+        self.hold(
             name=self.captions.name, tokenizer=self.captions.tokenizer,
             encode=self.captions.tokenizer.encode, items=items,
             texts=[row[3] for row in rows], languages=[row[4] for row in rows],
-            pools=_pools(rows, items, wanted, reserved), shots=shots, queries=queries,
-            batch_size=batch_size, max_len=max_len, lengths=lengths, renamed=renamed,
-            threads=threads, prefetch=prefetch,
+            pools=_pools(rows, items, wanted, reserved),
         )  # fmt: skip
 
     def inputs(self, rows: np.ndarray, words: int) -> dict[str, np.ndarray]:
@@ -99,6 +90,11 @@ class CaptionEpisodes(SequenceEpisodes):
                 column = found.setdefault(name, np.zeros((len(flat), *x.shape[1:]), x.dtype))
                 column[mine] = x
         return {name: x.reshape(*rows.shape, *x.shape[1:]) for name, x in found.items()}
+
+    def shown(self, row: int) -> tuple[str, np.ndarray]:
+        split, place = self._place[row]
+        name = str(self.captions.image_ids(split)[place])
+        return name, self.captions.image(split, place)
 
     def references(self, split: str, language: str = "") -> dict[int | str, list[str]]:
         """See Captions."""

@@ -21,11 +21,10 @@ from data.splits import (
     reader,
     usable,
 )
+from data.stream import ENDLESS, Batch, Stream, host_block, stream
 
-ENDLESS = 2**40
 
-
-class Captions:
+class Captions(Stream):
     """A data set of captioned images.
 
     A batch is {"image": uint8 [B, H, W, 3] or "features": float16 [B, S, D], "tokens": int32
@@ -142,28 +141,15 @@ class Captions:
             raise ValueError(f'the split "{name}" of {self.name} is empty; check its files')
         return self._splits[name]
 
-    def batches(
-        self,
-        split: str = "train",
-        *,
-        start: int = 0,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Endless training batches from step `start`; this host's block of each global batch.
-
-        Raises: ValueError for an unknown, empty or caption-less split, or a batch size that
-        `processes` does not divide; from the iterator, naming file and line, for a bad image.
-        """
+    def step(self, split: str, seed: int) -> Callable[[int, slice], Batch]:
+        """Raises ValueError for an unknown, empty or caption-less split."""
         part = self._split(split)
         if not part.table.count.all():
             raise ValueError(f'the split "{split}" of {self.name} has no captions to train on')
-        block = plan.host_block(self.batch_size, process, processes)
         sizes = self.batch_size, self.captions_per_image
         rows = plan.Plan(part.table, seed, *sizes, part.views, self.buckets, self._balanced)
 
-        def make(i: int) -> dict[str, np.ndarray]:
+        def make(i: int, block: slice) -> Batch:
             step = rows.step(i)
             index = step.index[block]
             batch = self._look(part, index, step.view[block], step.seed[block])
@@ -171,7 +157,7 @@ class Captions:
             batch["index"] = index.astype(np.int32)
             return batch
 
-        return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
+        return make
 
     def one_pass(
         self,
@@ -186,7 +172,7 @@ class Captions:
         images: even where their features are cached.
         """
         part, size = self._split(split), batch_size or self.batch_size
-        block, n = plan.host_block(size, process, processes), len(part.examples)
+        block, n = host_block(size, process, processes), len(part.examples)
 
         def make(i: int) -> dict[str, np.ndarray]:
             index = np.arange(i * size, (i + 1) * size)[block]
@@ -199,7 +185,7 @@ class Captions:
             batch["index"] = index.astype(np.int32)
             return batch
 
-        return plan.stream(make, 0, -(-n // size), self._threads, self._prefetch)
+        return stream(make, 0, -(-n // size), self._threads, self._prefetch)
 
     def _look(
         self,
@@ -280,7 +266,7 @@ class Captions:
             return self._look(split, index, np.full(size, view), seed)
 
         total = per_view * len(split.views)
-        for batch in plan.stream(make, 0, total, self._threads, self._prefetch):
+        for batch in stream(make, 0, total, self._threads, self._prefetch):
             yield batch["image"]
 
     def references(self, split: str, language: str = "") -> dict[int | str, list[str]]:

@@ -4,23 +4,21 @@
 ClassTable. An episode depends on (seed, index) alone, so that two methods meet the same ones.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from data import classes as class_tables
-from data import plan
 from data.columns import image_column, text_column, text_tokenizer
 from data.episode_plan import EMPTY, Drawn, EpisodePlan, Shape
 from data.jitter import Jitter
 from data.source import Problems
 from data.splits import make_buckets, reader
+from data.stream import Batch, Stream
 
-ENDLESS = 2**40
 
-
-class Episodes:
+class Episodes(Stream):
     """A data set of classes, drawn as episodes.
 
     A batch of E episodes with S support and Q query rows is {"support": {column: [E, S, ...],
@@ -177,25 +175,15 @@ class Episodes:
             said.append(value if isinstance(value, str) else f"{self.rows[i].label} {i}")
         return "\0".join(map(str, said)).encode()
 
-    def batches(
-        self,
-        split: str = "train",
-        *,
-        start: int = 0,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> Iterator[dict[str, Any]]:
-        """Endless training batches from step `start`; this host's block of each global batch."""
+    def step(self, split: str, seed: int) -> Callable[[int, slice], Batch]:
         drawn = self.plan(split, self.shape, seed)
-        block = plan.host_block(self.batch_size, process, processes)
 
-        def make(i: int) -> dict[str, Any]:
-            index = np.arange(i * self.batch_size, (i + 1) * self.batch_size)
-            batch = self.gather([drawn.draw(int(k)) for k in index], block=block)
+        def make(i: int, block: slice) -> Batch:
+            index = range(i * self.batch_size, (i + 1) * self.batch_size)
+            batch = self.gather([drawn.draw(k) for k in index], block=block)
             return self._changed(batch, seed) if self._augment else batch
 
-        return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
+        return make
 
     def _changed(self, batch: dict[str, Any], seed: int) -> dict[str, Any]:
         """The batch with its images jittered, by (seed, episode, side)."""

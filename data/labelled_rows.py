@@ -3,13 +3,14 @@
 The same table, classes and evaluation episodes as data/episodes.py; only training differs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from data import plan
-from data.episodes import ENDLESS, Episodes, take
+from data.episodes import Episodes, take
+from data.stream import Batch
 
 
 class LabelledRows(Episodes):
@@ -28,19 +29,10 @@ class LabelledRows(Episodes):
     def facts(self) -> dict[str, Any]:
         return super().facts | {"ways": len(self.classes("train"))}
 
-    def batches(
-        self,
-        split: str = "train",
-        *,
-        start: int = 0,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> Iterator[dict[str, Any]]:
-        """Endless batches from step `start`: every row once an epoch, in an order of its own."""
-        block = plan.host_block(self.batch_size, process, processes)
+    def step(self, split: str, seed: int) -> Callable[[int, slice], Batch]:
+        """Every row once an epoch, in an order of its own."""
 
-        def make(i: int) -> dict[str, Any]:
+        def make(i: int, block: slice) -> Batch:
             place = plan.shuffled(len(self._pool), seed, i * self.batch_size, self.batch_size)
             rows = self._pool[place]
             length = self._length(rows, self.columns)
@@ -48,4 +40,4 @@ class LabelledRows(Episodes):
             label, index = self._label[place[block]], rows[block].astype(np.int32)
             return batch | {"label": label, "index": index}
 
-        return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
+        return make

@@ -6,7 +6,7 @@ i*B to (i+1)*B. Randomness is drawn for the whole global batch, so it is the sam
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import NamedTuple
@@ -159,28 +159,3 @@ def shuffled(n: int, seed: int, start: int, rows: int) -> np.ndarray:
 @functools.lru_cache(maxsize=4)
 def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, 0, epoch)).permutation(n)
-
-
-def host_block(rows: int, process: int, processes: int) -> slice:
-    """This host's contiguous block of a global batch, so that any host count gives one array.
-
-    Raises: ValueError naming data.batch_size when the rows cannot be shared out evenly.
-    """
-    if rows % processes:
-        raise ValueError(
-            f"data.batch_size={rows} is not divisible by {processes} processes; use a multiple, "
-            f"for instance {-(-rows // processes) * processes}"
-        )
-    if not 0 <= process < processes:
-        raise ValueError(f"process {process} does not exist among {processes} processes")
-    share = rows // processes
-    return slice(process * share, (process + 1) * share)
-
-
-def stream(make: Callable[[int], dict], start: int, stop: int, threads: int, prefetch: int):
-    """make(start), make(start + 1), ... in order, made ahead of use by Grain's threads."""
-    # Grain loads jax's tree functions when it finds them; imported here, data modules stay free.
-    import grain
-
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    return iter(grain.MapDataset.range(start, stop).map(make).to_iter_dataset(options))

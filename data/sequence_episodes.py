@@ -4,23 +4,22 @@ What translation_episodes.py and caption_episodes.py share: they say what the in
 pairs belong to a task.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data import plan
 from data.classes import SPLITS
 from data.episode_plan import Shape
 from data.sequence_plan import SequencePlan, SequencesDrawn, TaskPools
 from data.splits import make_buckets
+from data.stream import Batch, Stream
 from data.tokenizer import EOS, PAD, SPECIALS, Tokenizer
 
-ENDLESS = 2**40
 Pools = dict[str, dict[str, TaskPools]]  # split -> task -> what it is drawn from
 
 
-class SequenceEpisodes:
+class SequenceEpisodes(Stream):
     """Pairs of an input and a text, drawn as episodes of one task each.
 
     A batch of E episodes is {"support": {input: [E, S, ...], "tokens": int32 [E, S, 1, T], "label":
@@ -28,18 +27,31 @@ class SequenceEpisodes:
     language (BOS where there is one only), its words, EOS and PAD; a label is always 0.
 
     Args:
-      encode: (text, language) -> ids, by the tokenizer.
-      items [M]: what each of M texts is about; texts, languages: of M.
-      pools: what the tasks of each split draw from.
-      lengths: words of texts below max_len to which batches are padded.
+      shots, queries: pairs of a training episode; batch_size: episodes.
+      max_len: words of a text, longer ones are cut; lengths: shorter ones that are padded to.
       renamed: share of episodes of training and tuning that are in a made-up language, see
         SequencePlan: there no word is known, as in a language that was never seen.
-      shots, queries: pairs of a training episode.
     """
 
     cached_views = 0
 
     def __init__(
+        self,
+        *,
+        shots: int = 20,
+        queries: int = 10,
+        batch_size: int = 4,
+        max_len: int = 20,
+        lengths: tuple[int, ...] = (),
+        renamed: float = 0.0,
+        threads: int = 2,
+        prefetch: int = 4,
+    ) -> None:
+        self.batch_size, self.renamed = batch_size, renamed
+        self.shape, self._threads, self._prefetch = Shape(1, shots, queries), threads, prefetch
+        self._lengths = make_buckets([n for n in lengths if n < max_len], max_len)
+
+    def hold(
         self,
         *,
         name: str,
@@ -49,21 +61,14 @@ class SequenceEpisodes:
         texts: Sequence[str],
         languages: Sequence[str],
         pools: Pools,
-        shots: int,
-        queries: int,
-        batch_size: int,
-        max_len: int,
-        lengths: tuple[int, ...],
-        renamed: float,
-        threads: int,
-        prefetch: int,
     ) -> None:
-        self.name, self.tokenizer, self.batch_size = name, tokenizer, batch_size
-        self.shape, self.renamed = Shape(1, shots, queries), renamed
+        """What a subclass has read: M texts, their languages, and what each is about (items [M]).
+
+        encode: (text, language) -> ids, by the tokenizer. pools: what each split's tasks draw from.
+        """
+        self.name, self.tokenizer, self._pools = name, tokenizer, pools
         self.items, self.texts, self.languages = items, texts, languages
-        self._pools, self._threads, self._prefetch = pools, threads, prefetch
-        self._lengths = make_buckets([n for n in lengths if n < max_len], max_len)
-        self.tokens, self.cut = written(texts, languages, tokenizer, encode, max_len)
+        self.tokens, self.cut = written(texts, languages, tokenizer, encode, self._lengths[-1])
         self._said: dict[tuple[int, str], list[int]] = {}
         for row, about in enumerate(zip(items.tolist(), languages, strict=True)):
             self._said.setdefault(about, []).append(row)
@@ -80,6 +85,10 @@ class SequenceEpisodes:
     def input_lengths(self, rows: np.ndarray) -> np.ndarray:
         """Words of the inputs of rows [...]; 0 where they are no texts."""
         return np.zeros(rows.shape, np.int64)
+
+    def shown(self, row: int) -> tuple[str, np.ndarray | None]:
+        """A row's input as a person sees it: its text, or an image's name and uint8 [H, W, 3]."""
+        raise TypeError(f"{type(self).__name__} does not define shown")
 
     def tasks(self, split: str) -> dict[str, TaskPools]:
         """Its tasks. Raises ValueError for a split that does not exist or has none."""
@@ -144,24 +153,14 @@ class SequenceEpisodes:
         """`truths` of everything that episodes of a task may ask."""
         return self.truths([rows[0] for rows in self.tasks(split)[task].query.rows])
 
-    def batches(
-        self,
-        split: str = "train",
-        *,
-        start: int = 0,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> Iterator[dict[str, Any]]:
-        """Endless training batches from step `start`; this host's block of each global batch."""
+    def step(self, split: str, seed: int) -> Callable[[int, slice], Batch]:
         drawn = self.plan(split, self.shape, seed)
-        block = plan.host_block(self.batch_size, process, processes)
 
-        def make(i: int) -> dict[str, Any]:
+        def make(i: int, block: slice) -> Batch:
             index = range(i * self.batch_size, (i + 1) * self.batch_size)
             return self.gather([drawn.draw(k) for k in index], block=block)
 
-        return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
+        return make
 
     def gather(
         self,

@@ -4,18 +4,17 @@ y = A · sin(x − φ), A in [0.1, 5], φ in [0, π], x in [−5, 5] (Finn et al
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from data import plan
 from data.episode_plan import Shape
+from data.stream import Batch, Stream
 
 BLOCK = 1024  # episodes whose numbers are drawn together: drawing one by one would cost more
 SPLITS = {"train": 0, "dev": 1, "test": 2}
-ENDLESS = 2**40
 
 
 class Curve(NamedTuple):
@@ -58,10 +57,11 @@ def _block(of: CurvePlan, number: int) -> tuple[np.ndarray, ...]:
     return x[:, :k], y[:, :k], x[:, k:], y[:, k:]
 
 
-class Sinusoids:
+class Sinusoids(Stream):
     """Batches {"support": {"x": [E, K, 1], "y": [E, K, 1], "label": [E, K]}, "query": .., "index"}.
 
     label is 0 for every point. shots, queries: points of a training episode; batch_size: episodes.
+    Batches are made when they are asked for: a thread would cost more.
     """
 
     tokenizer = None
@@ -84,26 +84,18 @@ class Sinusoids:
         """What tells an episode from others."""
         return b"".join(x.tobytes() for x in (*drawn.support, *drawn.query))
 
-    def batches(
-        self,
-        split: str = "train",
-        *,
-        start: int = 0,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> Iterator[dict[str, Any]]:
-        """Endless training batches from step `start`; this host's block of each global batch."""
-        block = plan.host_block(self.batch_size, process, processes)
-        curves, step = self.plan(split, self.shape, seed), start
-        while step < ENDLESS:  # cheaper than handing each batch through a thread
-            index = np.arange(step * self.batch_size, (step + 1) * self.batch_size)[block]
+    def step(self, split: str, seed: int) -> Callable[[int, slice], Batch]:
+        curves = self.plan(split, self.shape, seed)
+
+        def make(i: int, block: slice) -> Batch:
+            index = np.arange(i * self.batch_size, (i + 1) * self.batch_size)[block]
             parts = [
                 [x[index[index // BLOCK == n] % BLOCK] for x in _block(curves, int(n))]
                 for n in np.unique(index // BLOCK)
             ]
-            yield _batch(*(np.concatenate(x) for x in zip(*parts, strict=True)), index)
-            step += 1
+            return _batch(*(np.concatenate(x) for x in zip(*parts, strict=True)), index)
+
+        return make
 
     def gather(self, drawn: Sequence[Curve], *, columns: None = None) -> dict[str, Any]:
         """Drawn curves -> a batch."""

@@ -6,7 +6,7 @@ lines and, if tasks say so, of directions that were never trained.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,9 +25,8 @@ class TranslationEpisodes(SequenceEpisodes):
 
     Args:
       path: where the files lie; tasks: {"train": ("en-de", ..), "dev": .., "test": ..}.
-      shots, queries, batch_size, lengths, renamed: see SequenceEpisodes.
       tokenizer: one vocabulary of all languages: "words", "bpe", or a vocabulary file (.json).
-      max_len: words of a text, longer ones are cut; limit: lines of each file, 0 = all.
+      limit: lines of each file, 0 = all. Other arguments: SequenceEpisodes.
 
     Raises: ValueError or FileNotFoundError, one sentence naming the config key or file:line.
     """
@@ -38,20 +37,15 @@ class TranslationEpisodes(SequenceEpisodes):
         path: str = "",
         tasks: Mapping[str, Sequence[str]],
         reserved: int = 1_000,
-        shots: int = 50,
-        queries: int = 10,
-        batch_size: int = 4,
         tokenizer: str = "bpe",
         min_count: int = 2,
         vocab_size: int = 4_000,
         max_len: int = 40,
-        lengths: tuple[int, ...] = (),
-        renamed: float = 0.0,
         on_error: str = "raise",
         limit: int = 0,
-        threads: int = 2,
-        prefetch: int = 4,
+        **options: Any,
     ) -> None:
+        super().__init__(max_len=max_len, **options)
         found = check_tasks(tasks)
         directions = {name: _direction(name) for names in found.values() for name in names}
         spoken = tuple(dict.fromkeys(x for pair in directions.values() for x in pair))
@@ -59,13 +53,11 @@ class TranslationEpisodes(SequenceEpisodes):
         words = vocabulary(tokenizer, lines["train"], min_count=min_count, vocab_size=vocab_size)
         rows, pools = _pools(lines, found, directions, reserved)
         encode = functools.cache(words.encode)  # a text is in several directions, on either side
-        self._source = _sources(rows, encode, max_len)
-        super().__init__(
-            name=f"parallel text {path}", tokenizer=words, encode=encode,
+        self._source, self._rows = _sources(rows, encode, max_len), rows
+        self.hold(
+            name=f"parallel text {path}", tokenizer=words, encode=encode, pools=pools,
             items=np.array([row.item for row in rows], np.int64),
             texts=[row.target for row in rows], languages=[row.to for row in rows],
-            pools=pools, shots=shots, queries=queries, batch_size=batch_size, max_len=max_len,
-            lengths=lengths, renamed=renamed, threads=threads, prefetch=prefetch,
         )  # fmt: skip
 
     def inputs(self, rows: np.ndarray, words: int) -> dict[str, np.ndarray]:
@@ -73,6 +65,9 @@ class TranslationEpisodes(SequenceEpisodes):
 
     def input_lengths(self, rows: np.ndarray) -> np.ndarray:
         return (self._source[rows] > PAD).sum(-1)
+
+    def shown(self, row: int) -> tuple[str, None]:
+        return self._rows[row].source, None
 
 
 class _Row(NamedTuple):

@@ -21,6 +21,7 @@ from environments import domains
 from environments.base import Environment, keep
 from environments.channel import NUMBERS, Channel
 from environments.dialogue_acts import BOOK, Actions
+from environments.hand_policy import HandPolicy
 from environments.tracker import Known, Tracker
 from environments.user_simulator import REPLY, Simulator, User
 
@@ -76,6 +77,7 @@ class SlotFilling(Environment):
         self.patience, self.max_turns = patience, max_turns
         self.cost, self.nuisance, self.success, self.failure = cost, nuisance, success, failure
         self.num_actions = len(self.actions)
+        self.teacher = HandPolicy(self.actions.slots, self.actions.facts)
         self.observation_size = self.tracker.observation_size
 
     def reset(self, key: jax.Array) -> tuple[State, jax.Array]:

@@ -5,29 +5,24 @@ Written by evaluators/few_shot.py at the end of a run.
 
 from __future__ import annotations
 
-import functools
-import io
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from data.episode_plan import Drawn
 from evaluators import curves
 from evaluators.episodes import Episodes
 from evaluators.few_shot_charts import adaptation, histogram
-from evaluators.page import brief, uri, write_page
+from evaluators.few_shot_examples import examples, written
+from evaluators.page import brief, write_page
 from metrics.intervals import Interval
 
 HEADLINES = ("accuracy", "f1", "CIDEr-D", "BLEU-4", "mse")  # the first that is there
 # Shown as percentages.
 SHARES = ("accuracy", "balanced", "f1", "precision", "recall", "f1 of an episode", "word accuracy")
-EXAMPLES = (("An easy episode", 0.9), ("A typical episode", 0.5), ("A hard episode", 0.1))
+OF_TEXTS = ("CIDEr-D", "BLEU-4", "chrF")  # .000 to .999: below, BLEU's smoothing says nothing
 CLASSES = 10  # hardest and easiest that are listed
-ROWS = 6  # support rows of a class that are shown
-NONE = "none of these"
 STEPS = {"before any step": 0, "after its steps": -1, "after 10 steps": 10}  # -1: as in training
 
 
@@ -78,15 +73,18 @@ def report_of(
         confusions=first.confusions(),
         shown=first.describe(),
         examples=examples(first),
+        written=written(first, headline(first.intervals())),
         pictures=_pictures(first, predictors or {}, variables),
         steps=list(STEPS),
     )
 
 
 def said(name: str, found: Interval) -> tuple[str, str]:
-    """(mean, half) as text: percentages of shares."""
+    """(mean, half) as text: percentages of shares, three digits of scores of texts."""
     if name in SHARES:
         return f"{100 * found.mean:.1f}", f"± {100 * found.half:.1f} %"
+    if name in OF_TEXTS:
+        return f"{found.mean:.3f}", f"± {found.half:.3f}"
     return brief(found.mean), f"± {found.half:.2g}"
 
 
@@ -126,10 +124,10 @@ def _table(evaluators: Mapping[str, Episodes]) -> dict[str, Any]:
 def _spread(name: str, evaluator: Episodes) -> dict[str, Any]:
     """A histogram, and what it says in words."""
     key = headline(evaluator.intervals())
-    values, share = evaluator.each[key], key in SHARES
+    values, share = _rounded(key, evaluator.each[key]), key in SHARES
     guess = chance(evaluator) if _guessed(evaluator, key) else None
     low, high = np.quantile(values, (0.05, 0.95))
-    text = (lambda v: f"{100 * v:.0f} %") if share else brief
+    text = _digits(key)
     drawing = histogram(name, values, share=share, chance=guess)
     return {
         "name": f"{name} · {evaluator.title}",
@@ -143,6 +141,18 @@ def _spread(name: str, evaluator: Episodes) -> dict[str, Any]:
     }
 
 
+def _digits(name: str) -> Callable[[float], str]:
+    """How one episode's number is written."""
+    if name in SHARES:
+        return lambda value: f"{100 * value:.0f} %"
+    return "{:.3f}".format if name in OF_TEXTS else brief
+
+
+def _rounded(name: str, value: Any) -> Any:
+    """A number or array as it is, scores of texts to four digits: 3e-10 of BLEU is 0."""
+    return np.round(value, 4) if name.endswith(OF_TEXTS) else value
+
+
 def _told(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Without `balanced` where it is always the accuracy, as in even episodes."""
     twice = all(
@@ -151,60 +161,10 @@ def _told(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for key, value in row.items()
         if key.endswith("balanced")
     )
-    return [{k: v for k, v in r.items() if not (twice and "balanced" in k)} for r in history]
-
-
-def examples(evaluator: Episodes) -> list[dict[str, Any]]:
-    """Episodes at three places of the order by accuracy, class by class."""
-    answered = list(evaluator.answers())
-    if not answered or not hasattr(evaluator.data, "rows"):
-        return []
-    order = np.argsort(evaluator.each["accuracy"], kind="stable")
-    picked: dict[int, str] = {}
-    for title, place in EXAMPLES:
-        picked.setdefault(int(order[round(place * (len(order) - 1))]), title)
     return [
-        _episode(evaluator, *answered[i], title, float(evaluator.each["accuracy"][i]))
-        for i, title in picked.items()
+        {k: _rounded(k, v) for k, v in row.items() if not (twice and "balanced" in k)}
+        for row in history
     ]
-
-
-def _episode(
-    evaluator: Episodes, drawn: Drawn, predicted: np.ndarray, title: str, accuracy: float
-) -> dict[str, Any]:
-    item = functools.partial(_item, evaluator.data)
-    names = {k: evaluator.names[c] for k, c in enumerate(drawn.classes)}
-    hues = {k: round(360 * k / len(names)) for k in names}
-    groups = []
-    for label, name in [*names.items(), (drawn.ways, NONE)]:
-        asked = [
-            {
-                **item(row),
-                "right": answer == label,
-                "said": names.get(answer, NONE),
-                "hue": hues.get(answer, 0),
-            }
-            for row, truth, answer in zip(
-                drawn.query.tolist(), drawn.query_label.tolist(), predicted.tolist(), strict=True
-            )
-            if truth == label
-        ]
-        shown = drawn.support[drawn.support_label == label].tolist()
-        group = {"name": name, "hue": hues.get(label, 0), "more": len(shown) - ROWS}
-        if shown or asked:
-            groups.append(group | {"shown": [item(row) for row in shown[:ROWS]], "asked": asked})
-    return {"title": title, "index": drawn.index, "accuracy": accuracy, "groups": groups}
-
-
-def _item(data: Any, row: int) -> dict[str, str]:
-    """A row as a person sees it: its text, or its image as an address."""
-    value = data.rows[row].value
-    if isinstance(value, str):
-        return {"text": value}
-    buffer = io.BytesIO()
-    pixels = data.columns["image"][row]
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
-    return {"image": uri(buffer.getvalue(), "png")}
 
 
 def _pictures(

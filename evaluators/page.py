@@ -7,17 +7,32 @@ from __future__ import annotations
 
 import base64
 import datetime
+import io
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jinja2
+import numpy as np
+from PIL import Image
+
+THUMBNAIL = 320  # pixels of the longer side; larger only costs megabytes
 
 
 def uri(data: bytes, kind: str) -> str:
     """A picture as an address that needs no file; kind: png, jpeg."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def photo(image: np.ndarray) -> str:
+    """uint8 [H, W, 3] -> data URI of a JPEG thumbnail."""
+    picture = Image.fromarray(image)
+    if max(picture.size) > THUMBNAIL:
+        picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=84, optimize=True)
+    return uri(buffer.getvalue(), "jpeg")
 
 
 def brief(value: float) -> str:

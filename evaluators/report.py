@@ -6,21 +6,17 @@ Curves, the score table with its baselines, and what the model said, saw and mis
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from evaluators import curves
 from evaluators.baselines import GRAMMAR, HUMAN, NEIGHBOUR, RANDOM
 from evaluators.captions import COUNTED, Captions, Example
 from evaluators.maps import grids, heat, png, save_sheets
 from evaluators.mistakes import KINDS, mistakes, tally
-from evaluators.page import uri, write_page
+from evaluators.page import photo, uri, write_page
 from evaluators.relevance import explained
 from evaluators.samples import goodness
 from metrics.slices import OBJECT, Slice, slices
@@ -28,18 +24,7 @@ from metrics.slices import OBJECT, Slice, slices
 HEADLINES = (COUNTED, "BLEU-4", "METEOR", "ROUGE-L")
 BASELINES = (RANDOM, NEIGHBOUR, HUMAN, GRAMMAR)
 TICKS = {RANDOM: "random", NEIGHBOUR: "nearest neighbour", HUMAN: "human"}
-THUMBNAIL = 320  # pixels of the longer side; larger only costs megabytes
 OF_SLICES = ("BLEU-4", "ROUGE-L", "METEOR", COUNTED)
-
-
-def photo(image: np.ndarray) -> str:
-    """uint8 [H, W, 3] -> data URI of a JPEG thumbnail."""
-    picture = Image.fromarray(image)
-    if max(picture.size) > THUMBNAIL:
-        picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=84, optimize=True)
-    return uri(buffer.getvalue(), "jpeg")
 
 
 def _card(example: Example, maps: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ captions), `_decode` for whole captions and `decode_one` of its blocks for one w
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import jax
@@ -56,19 +57,19 @@ class Autoregressive(nnx.Module):
         self.width, self.dropout, self.grid_dropout = width, dropout, grid_dropout
         self.remat, self.dtype = remat, dtype
 
+    @abstractmethod
     def _memory(self, grid: jax.Array, key: jax.Array | None) -> Tree:
         """grid [B, S, D] -> every layer's keys and values of the image [L, B, ...]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _decode(
         self, memory: Tree, tokens: jax.Array, key: jax.Array | None, parallel: bool
     ) -> dict[str, jax.Array]:
         """memory [L, B, ...], tokens [B, N, T] -> what `__call__` returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _cache_shape(self) -> tuple[int, int, int]:
         """Layers, keys of a word in each, width of a key."""
-        raise NotImplementedError
 
     def start(self, grid: jax.Array, n: int, length: int, *, key: jax.Array | None = None) -> State:
         """grid [B, S, D] -> state of n hypotheses per image with a cache of `length` positions.
@@ -166,6 +167,10 @@ class Autoregressive(nnx.Module):
         if self.positions is not None:
             x = x + self.positions[at].astype(self.dtype)
         return x * self.width**0.5
+
+    def _said(self, x: jax.Array) -> dict[str, jax.Array]:
+        """x [B, N, T, W] of the last layer -> logits [B, N, T, V] and what they are made of."""
+        return {"logits": self._logits(x), "hidden": self.norm(x)}
 
     def _logits(self, x: jax.Array) -> jax.Array:
         x = self.norm(x)

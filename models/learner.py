@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.film import FiLM
+from models.film import FiLM, Modulation
 from models.functional import accepted
 from models.layers import Linear
 from models.mlp import MLP
 
-HEADS = ("none", "linear", "relation", "film")
+HEADS = ("none", "linear", "relation", "film", "film_layers")
 
 
 class Learner(nnx.Module):
@@ -25,7 +25,8 @@ class Learner(nnx.Module):
 
     head: "linear", of `ways` classes; "relation", a network of one layer of `hidden` units that
     compares two embeddings (Sung et al. 2018); "film", one that adapts embeddings to a task (see
-    models/film.py); or "none". facts: of the data (vocab_size, frequencies, ...), handed on to an
+    models/film.py); "film_layers", one that adapts what leaves the encoder's layers, where it
+    `modulates` them; or "none". facts: of the data (vocab_size, frequencies, ...), handed on to an
     encoder that asks for them.
     """
 
@@ -48,6 +49,7 @@ class Learner(nnx.Module):
             "linear": lambda: Linear(width, ways, **kw),
             "relation": lambda: MLP(inputs=2 * width, outputs=1, hidden=(hidden,), rngs=rngs),
             "film": lambda: FiLM(width, hidden, rngs=rngs),
+            "film_layers": lambda: Modulation(width, hidden, *self._layers(), rngs=rngs),
         }
         self.kind, self.head = head, made[head]()
 
@@ -88,6 +90,21 @@ class Learner(nnx.Module):
         """Embeddings z [B, D] and a task's summary [D] -> embeddings for this task [B, D]."""
         self._needs("film")
         return self.head(z, task)
+
+    def embed_for(
+        self, inputs: jax.Array, task: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """inputs [B, ...] and a task's summary [D] -> [B, D] by layers that fit the task."""
+        self._needs("film_layers")
+        return self.encoder(inputs, False, key, self.head.each(task)).pooled
+
+    def _layers(self) -> tuple[int, int]:
+        if not hasattr(self.encoder, "modulates"):
+            raise ValueError(
+                f'config.model.head="film_layers": {type(self.encoder).__name__} has no layers to '
+                'modulate; use the encoder text_transformer, or head="film".'
+            )
+        return self.encoder.modulates
 
     def _needs(self, head: str) -> None:
         if self.kind != head:

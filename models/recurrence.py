@@ -7,6 +7,7 @@ adds its cell; `lstm` and `attend` are the two formulas that most cells are made
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import partial
 from typing import Any
 
@@ -51,13 +52,13 @@ class Recurrence(nnx.Module):
             vocab_size, embed_width, embedding_init=small, dtype=dtype, rngs=rngs
         )
 
+    @abstractmethod
     def _begin(self, grid: jax.Array) -> tuple[Tree, Tree]:
         """grid [B, S, D] -> (memory of [B, ...] for every word, first carry of [B, W])."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _cell(self, memory: Tree, carry: Tree, inputs: Tree) -> tuple[Tree, tuple[Tree, jax.Array]]:
         """One word. inputs [B, N, ...] -> (carry, (what the logits see, attention [B, N, S]))."""
-        raise NotImplementedError
 
     def _inputs(self, words: jax.Array) -> Tree:
         """words [..., E] -> the words' own share of the cell's sums, made for all words at once."""
@@ -93,7 +94,8 @@ class Recurrence(nnx.Module):
         key: jax.Array | None = None,
         sample_prob: float | jax.Array = 0.0,
     ) -> dict[str, jax.Array]:
-        """Teacher forcing. grid [B, S, D], tokens [B, N, T] (BOS first) -> logits, attention.
+        """Teacher forcing. grid [B, S, D], tokens [B, N, T] (BOS first) -> logits, attention and
+        "hidden" [B, N, T, W], what the logits are made of.
 
         With probability `sample_prob` a word is replaced by the model's own sample (scheduled
         sampling, Bengio et al. 2015); a Python 0 leaves that path out of the program.
@@ -108,7 +110,9 @@ class Recurrence(nnx.Module):
             words, ys = self._sampled(state, tokens, words, key, sample_prob)
         # Turned back before the logits: they are the widest array of the program.
         words, (seen, attention) = jax.tree.map(lambda y: jnp.moveaxis(y, 0, 2), (words, ys))
-        return {"logits": self._logits(words, seen, subkey(key, 2)), "attention": attention}
+        hidden = jnp.concatenate(jax.tree.leaves(seen), axis=-1)
+        logits = self._logits(words, seen, subkey(key, 2))
+        return {"logits": logits, "attention": attention, "hidden": hidden}
 
     def _sampled(
         self,

@@ -14,6 +14,7 @@ from models import prefix as prefixes
 from models.attention import Block
 from models.decoding import PAD
 from models.encoder import check_choice
+from models.film import modulated
 from models.functional import scan_layers, stack
 from models.layers import Encoded, dropout, subkey, uniform
 from models.pooling import pool_text
@@ -62,17 +63,23 @@ class TextTransformer(nnx.Module):
         self.prefix = prefixes.prefix(depth, prefix, width, rngs)
         self.norm = nnx.LayerNorm(width, **kw)
         self.width, self.depth, self.dropout, self.remat = width, depth, dropout, remat
+        self.modulates = depth, width  # layers, and units of each (models/film.py)
 
     def __call__(
-        self, tokens: jax.Array, train_stats: bool = False, key: jax.Array | None = None
+        self,
+        tokens: jax.Array,
+        train_stats: bool = False,
+        key: jax.Array | None = None,
+        film: jax.Array | None = None,
     ) -> Encoded:
         """tokens [B, T] -> grid [B, T, D], pooled [B, D]. key draws dropout; None = none.
 
+        film [L, 2, D]: γ and β of what leaves each layer (see models/film.py).
         Raises ValueError where T is more than the positions that were learned.
         """
         real = tokens != PAD
         x = dropout(self._embed(tokens), self.dropout, subkey(key, 0))
-        x = self._run(x, real[:, None, None, :], subkey(key, 1))
+        x = self._run(x, real[:, None, None, :], subkey(key, 1), film)
         grid = jnp.where(real[..., None], self.norm(x), 0)
         return Encoded(grid, pool_text(grid, real, "mean"))
 
@@ -89,12 +96,15 @@ class TextTransformer(nnx.Module):
             )
         return x + self.positions[:length].astype(x.dtype) * root
 
-    def _run(self, x: jax.Array, mask: jax.Array, key: jax.Array | None) -> jax.Array:
+    def _run(
+        self, x: jax.Array, mask: jax.Array, key: jax.Array | None, film: jax.Array | None
+    ) -> jax.Array:
         def layer(block: Block, x: jax.Array, of: tuple) -> tuple[jax.Array, None]:
-            i, prefix = of
-            return block.observe(x, self.dropout, subkey(key, i), mask, prefix)[0], None
+            i, prefix, film = of
+            x = block.observe(x, self.dropout, subkey(key, i), mask, prefix)[0]
+            return modulated(x, film), None
 
-        layers = prefixes.of_layers(self.prefix, self.depth)
+        layers = *prefixes.of_layers(self.prefix, self.depth), film
         return scan_layers(self.blocks, layer, x, layers, remat=self.remat)[0]
 
 

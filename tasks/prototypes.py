@@ -17,6 +17,11 @@ def prototypes(z: jax.Array, label: jax.Array, ways: int) -> jax.Array:
     return (each.T @ z) / jnp.maximum(each.sum(0), 1)[:, None]
 
 
+def mean_of_all(z: jax.Array, label: jax.Array) -> jax.Array:
+    """z [S, D] -> the mean of its rows with a class [D]: what a task is about."""
+    return prototypes(z, jnp.minimum(label, 0), 1)[0]
+
+
 def unit(x: jax.Array) -> jax.Array:
     """x [..., D] of length 1; its gradient is finite at zero."""
     return x * jax.lax.rsqrt(jnp.maximum((x**2).sum(-1, keepdims=True), 1e-12))

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from data.caption_episodes import CaptionEpisodes
 from data.classes import Row
 from data.episodes import Episodes as Data
 from data.sinusoids import Sinusoids
-from evaluators import few_shot, few_shot_report
+from data.translation_episodes import TranslationEpisodes
+from evaluators import few_shot, few_shot_examples, few_shot_report
 from evaluators.episodes import Episodes
 from evaluators.few_shot_charts import histogram
+from evaluators.sequence_episodes import SequenceEpisodes
 from metrics.intervals import Interval
+from tests import tiny_data, tiny_parallel
 from tests.evaluators.test_report import Page
 from tests.few_shot_texts import write_texts
 
@@ -75,8 +79,8 @@ def test_the_page_is_complete_and_asks_nobody(tmp_path, data, capsys):
 def test_what_is_read_is_what_was_scored(data):
     made = evaluator(data)
     made.run({})
-    found = few_shot_report.examples(made)
-    assert [e["title"] for e in found] == [title for title, _ in few_shot_report.EXAMPLES]
+    found = few_shot_examples.examples(made)
+    assert [e["title"] for e in found] == [title for title, _ in few_shot_examples.EXAMPLES]
     shares = [e["accuracy"] for e in found]
     assert shares == sorted(shares, reverse=True) and shares[0] > shares[2]
     for e in found:
@@ -104,8 +108,8 @@ def test_texts_cannot_break_the_page(tmp_path, data):
 def test_strangers_are_a_group_of_their_own(data):
     made = evaluator(data, split="test", ways=3, none_of_the_above=0.2, episodes=4, batch_size=4)
     made.run({})
-    groups = few_shot_report.examples(made)[0]["groups"]
-    assert groups[-1]["name"] == few_shot_report.NONE and not groups[-1]["shown"]
+    groups = few_shot_examples.examples(made)[0]["groups"]
+    assert groups[-1]["name"] == few_shot_examples.NONE and not groups[-1]["shown"]
     assert len(groups[-1]["asked"]) == round(0.2 * 18)
     assert few_shot_report.chance(made) == pytest.approx(1 / 4)
 
@@ -117,7 +121,7 @@ def test_images_are_shown_as_images(data):
     data.columns["image"] = np.zeros((len(texts), 4, 4, 1), np.uint8)
     data.rows = [Row(lambda: b"", row.label) for row in texts]
     try:
-        shown = few_shot_report.examples(made)[0]["groups"][0]["shown"]
+        shown = few_shot_examples.examples(made)[0]["groups"][0]["shown"]
     finally:
         data.rows = texts
         del data.columns["image"]
@@ -136,6 +140,48 @@ def test_curves_are_drawn_before_and_after_their_steps(tmp_path):
     assert "Before and after" in page.text and "after 10 steps 0" in page.text
     assert page.tags.count("svg") == 1 + 3 + 6 and "What is hard" not in page.text
     assert few_shot_report._pictures(made, {}, {}) == []  # of methods without steps
+
+
+def echo(variables, batch):
+    """Writes the true text of every other query, and nothing of the rest."""
+    tokens = batch["query"]["tokens"][:, :, 0, 1:]
+    tokens = tokens * (jnp.arange(tokens.shape[1]) % 2 == 0)[:, None]
+    return {"written": tokens, "loss": jnp.ones(len(tokens))}
+
+
+def test_written_texts_stand_beside_their_inputs_and_references(tmp_path):
+    path = tiny_parallel.write(tmp_path / "data")
+    tasks = dict(train=("en-de",), dev=("de-en",))
+    data = TranslationEpisodes(path=str(path), tasks=tasks, reserved=12, vocab_size=600, max_len=12)
+    shape = dict(split="dev", shots=9, queries=3, episodes=3, batch_size=3)
+    made = SequenceEpisodes(echo, data, shuffled=True, **shape)
+    page, _ = finish(tmp_path, {"dev": made})
+    shown = few_shot_examples.written(made, "CIDEr-D")
+    assert len(shown) == page.classes.count("episode") == 3 and "What it writes" in page.text
+    for e in shown:
+        drawn, said = made.drawn[e["index"]], made.written[e["index"]]
+        assert e["task"] == "de-en" and e["more"] == 9 - len(e["pairs"])
+        for pair, given, row in zip(e["pairs"], drawn.inputs, drawn.support, strict=False):
+            assert pair == {"given": data.shown(given)[0], "text": data.texts[row]}
+            assert pair["given"].startswith("die katze") and pair["text"] in page.text
+        for k, x in enumerate(e["asked"]):
+            assert x["text"] == said[k] == ("" if k % 2 else x["truths"][0].lower())
+            assert x["truths"] == data.truths(drawn.query)[k] and x["given"] in page.text
+    assert "(empty)" in page.text
+    assert few_shot_report.said("BLEU-4", Interval(3e-10, 2e-10, 9)) == ("0.000", "± 0.000")
+    assert few_shot_report.said("chrF", Interval(0.0874, 0.0123, 9)) == ("0.087", "± 0.012")
+
+
+def test_images_of_written_texts_are_shown(tmp_path):
+    path = tiny_data.flickr8k(tmp_path / "data")
+    sizes = dict(reserved=4, image_size=64, min_count=1)
+    tasks = dict(train=("en",), dev=("zh",))
+    data = CaptionEpisodes(source="flickr8k", path=str(path), tasks=tasks, **sizes)
+    made = SequenceEpisodes(echo, data, shots=1, queries=1, episodes=1, batch_size=1)
+    made.run({})
+    (e,) = few_shot_examples.written(made, "chrF")
+    assert e["asked"][0]["photo"].startswith("data:image/jpeg;base64,")
+    assert e["asked"][0]["given"] in data.captions.image_ids("dev") and e["score"] == "chrF 1.000"
 
 
 def test_a_histogram_has_a_bar_for_each_value_and_colours_of_the_page():

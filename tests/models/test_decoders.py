@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.export import symbolic_shape
 from tiny import jit
 
 from models.aoa import AoA
 from models.att2in import Att2in
 from models.attention_lstm import AttentionLSTM
+from models.autoregressive import Autoregressive
 from models.decoding import Rules, beam_search
 from models.functional import flatten, functional
 from models.prefix_lm import PrefixLM
+from models.recurrence import Recurrence
 from models.recurrent import Recurrent
 from models.transformer import Transformer
 from models.updown import Updown
@@ -249,6 +252,12 @@ def test_sharding_rules_fit_their_parameters(decoder):
 def test_impossible_shapes_are_sentences(cls, sentence):
     with pytest.raises(ValueError, match=sentence):
         jax.eval_shape(functional_decoder(cls).init, jax.random.key(0))
+
+
+@pytest.mark.parametrize("base", [Autoregressive, Recurrence])
+def test_a_decoder_without_its_own_part_cannot_be_made(base):
+    with pytest.raises(TypeError, match="abstract"):
+        base(9, 8, dropout=0.0, grid_dropout=0.0, dtype="float32", rngs=nnx.Rngs(0))
 
 
 def test_more_words_than_positions_is_a_sentence():
