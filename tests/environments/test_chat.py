@@ -44,6 +44,7 @@ def test_watching(capsys):
 
 @pytest.mark.parametrize("arguments, sentence", [
     ([], "--workdir=RUN is needed, or --policy=hand."),
+    (["--workdir=nowhere"], "nowhere/config.json cannot be read: --workdir is the folder of a"),
     (["--policy=hand", "--domain=bar"], 'environment.domain="bar" is unknown'),
     (["--policy=hand", "--domain=camrest676", "--path=nowhere"], 'environment.path="nowhere"'),
 ])  # fmt: skip
