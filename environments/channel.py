@@ -45,15 +45,18 @@ class Channel:
         which, other, sure = u[:6].reshape(3, 2)
         asks = said.kind == acts.ASK
         valued = jnp.isin(said.kind, jnp.array(acts.VALUED))
-        possible = jnp.asarray(self.options)[said.slot]  # [2, V+1]
-        possible &= jnp.arange(possible.shape[-1]) != said.value[:, None]
-        count = jnp.where(asks, self.facts - 1, possible.sum(-1))
+        # The options of a slot in a row: its values, then "does not matter", if that may be.
+        values, width = self.options[:, :-1].sum(-1), self.options.shape[1] - 1
+        last = jnp.asarray(values)[said.slot]
+        options = last + jnp.asarray(self.options[:, -1])[said.slot]
+        count = jnp.where(asks, self.facts, options) - 1
         wrong = (which < self.noise) & (count > 0) & (asks | valued)
         place = jnp.minimum((other * count).astype(jnp.int32), count - 1)
-        another = (possible.cumsum(-1) > place[:, None]).argmax(-1)
-        value = jnp.where(wrong & valued, another, said.value)
-        slot = (said.slot + 1 + place) % max(self.facts, 1)
-        slot = jnp.where(wrong & asks, slot, said.slot)
+        here = jnp.where(asks, said.slot, jnp.minimum(said.value, last))
+        another = place + (place >= here)  # each but the one that was said
+        value = jnp.where(another < last, another, width)
+        value = jnp.where(wrong & valued, value, said.value)
+        slot = jnp.where(wrong & asks, another, said.slot)
         right, mistaken = self.confidence
         heard = Turn(
             said.kind,

@@ -25,11 +25,6 @@ from environments.templates import Context, Templates
 from environments.transcript import sentence, transcript
 
 
-def trained(workdir: str) -> tuple[SlotFilling, Policy]:
-    """The environment and the policy of a run. Raises ValueError where it has none."""
-    raise ValueError(f"--workdir={workdir} holds no dialogue policy; try --policy=hand.")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     flags = _flags(arguments)
@@ -76,7 +71,9 @@ def _chosen(flags: argparse.Namespace) -> tuple[SlotFilling, Policy]:
     if flags.policy == "trained":
         if not flags.workdir:
             raise ValueError("--workdir=RUN is needed, or --policy=hand.")
-        return trained(flags.workdir)
+        from environments import trained_policy  # needs what trains, the rest does not
+
+        return trained_policy.load(flags.workdir, path=flags.path, which=flags.checkpoint)
     environment = SlotFilling(domain=flags.domain, path=flags.path, noise=flags.noise)
     actions = environment.actions
     return environment, HandPolicy(actions.slots, actions.facts)
@@ -86,9 +83,10 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="environments.chat", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--workdir", default="", help="folder of a trained dialogue run")
+    parser.add_argument("--checkpoint", default="best", help="best | latest | STEP (best)")
     parser.add_argument("--policy", default="trained", choices=("trained", "hand"))
     parser.add_argument("--domain", default="toy", help="with --policy=hand: toy, camrest676, …")
-    parser.add_argument("--path", default="", help="the domain's file or folder")
+    parser.add_argument("--path", default="", help="the domain's file or folder, if not the run's")
     parser.add_argument("--noise", type=float, default=0.05, help="of hearing, 0 to 1 (0.05)")
     parser.add_argument("--watch", type=int, default=0, metavar="N", help="N simulated dialogues")
     parser.add_argument("--seed", type=int, default=0, help="of --watch")

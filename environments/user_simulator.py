@@ -64,7 +64,9 @@ class Simulator:
         goals, facts, wishes, asks, turn = jnp.split(u, np.cumsum(sizes))
         goal, wants = self._goal(goals), self._wants(facts)
         wishes, asks = 2 + questions + _ranks(wishes), 2 + _ranks(asks)
-        agenda = [jnp.where(goal < self.width, wishes, 0), jnp.where(wants, asks, 0), jnp.ones(1)]
+        # That a slot does not matter is said like any wish, so that a volunteered wish tells no
+        # more than its value and the tracker's beliefs stay exact.
+        agenda = [wishes, jnp.where(wants, asks, 0), jnp.ones(1)]
         no, zero = jnp.zeros(slots, bool), jnp.array(0, jnp.int32)
         user = User(
             goal, wants, jnp.concatenate(agenda).astype(jnp.int32), no, no, zero - 1, zero, silent()
@@ -214,8 +216,10 @@ def _number(u: jax.Array, size: int | jax.Array) -> jax.Array:
 
 
 def _one_of(mask: jax.Array, u: jax.Array) -> jax.Array:
-    """The place of one of the True of a mask, each as likely, int32; 0 where there is none."""
-    return (mask.cumsum() > _number(u, mask.sum())).argmax().astype(jnp.int32)
+    """The place of a True of a mask, int32: the first from a random place on, around the end."""
+    size = len(mask)
+    behind = (jnp.arange(size) - _number(u, size)) % size
+    return jnp.where(mask, behind, size).argmin().astype(jnp.int32)
 
 
 def _ranks(u: jax.Array) -> jax.Array:

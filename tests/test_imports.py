@@ -33,7 +33,7 @@ MAY = {
 ENTRY_POINTS = {
     "evaluators/run.py", "evaluators/run_episodes.py", "evaluators/look.py", "serving/classify.py",
     "training/compile.py", "training/sweep_run.py", "rewards/frequencies.py",
-    "rewards/inspect.py",
+    "rewards/inspect.py", "environments/trained_policy.py",
 }  # fmt: skip
 NOWHERE = {"tensorflow", "torch", "clu", "pycocoevalcap"}
 
