@@ -51,6 +51,10 @@ class LanguageModel(nnx.Module):
             )
         return inputs if inputs.shape[1] else jnp.zeros((len(inputs), 1), inputs.dtype)
 
+    def hidden_width(self) -> int:
+        """W of what logits are made of."""
+        return self.decoder.width
+
     def maps(self) -> tuple[str, ...]:
         """What models/relevance.py can trace words to the prompt with."""
         return ("attention",)
