@@ -18,18 +18,19 @@ from tasks.base import Aux, Batch, Tree, merge
 from tasks.captioning import Captioning, inputs_of
 
 REFERENCE = "reference"  # the subtree of the state's frozen part
-LOSSES = ("dpo", "ipo")
+LOSSES = ("dpo", "ipo", "likelihood")
 
 
 class DPO(Captioning):
     """Any captioner, translator or language model; the reference is the policy of step 0.
 
-    Start from a run that was trained by likelihood: config.init_from.workdir.
+    Start from a run that was trained by likelihood, as with loss="likelihood":
+    config.init_from.workdir.
 
     loss             with h = log π/π_ref of the chosen answer minus that of the rejected one,
                      "dpo": −log σ(β h) (Rafailov et al. 2023, equation 7), or "ipo":
                      (h − 1/2β)² (Azar et al. 2023, equation 17), whose h stays finite where
-                     everybody prefers the same
+                     everybody prefers the same; "likelihood": −log π of the chosen answer
     beta             how dear it is to leave the reference (τ of IPO)
     label_smoothing  share of the pairs that are thought to be the wrong way round (cDPO, Mitchell
                      2023), of "dpo" alone
@@ -51,7 +52,7 @@ class DPO(Captioning):
             raise ValueError(f'config.task.loss="{loss}" is unknown: use {", ".join(LOSSES)}.')
         if beta <= 0:
             raise ValueError(f"config.task.beta={beta} must be above 0.")
-        if not 0 <= label_smoothing < 0.5 or (label_smoothing and loss == "ipo"):
+        if not 0 <= label_smoothing < 0.5 or (label_smoothing and loss != "dpo"):
             raise ValueError(
                 f"config.task.label_smoothing={label_smoothing} is a share of wrong pairs, 0 to "
                 '0.5, of loss="dpo" alone.'
@@ -77,7 +78,8 @@ class DPO(Captioning):
         gain = logp - lax.stop_gradient(fixed)
         real = preference.real_rows(batch)
         margin = gain[:, 0] - gain[:, 1]
-        total = (self.pair_loss(margin) * real).sum()
+        losses = -logp[:, 0] if self.kind == "likelihood" else self.pair_loss(margin)
+        total = (losses * real).sum()
         count = real.sum()
         metrics = preference.told(self.beta * margin, real)
         for name, values in (("chosen_logprob", logp[:, 0]), ("rejected_logprob", logp[:, 1])):
@@ -85,7 +87,7 @@ class DPO(Captioning):
         return total, Aux(count, metrics)
 
     def pair_loss(self, margin: jax.Array) -> jax.Array:
-        """h [B] → loss [B]."""
+        """h [B] → loss [B] of a comparison."""
         if self.kind == "ipo":
             return (margin - 1 / (2 * self.beta)) ** 2
         right, wrong = (jax.nn.softplus(sign * self.beta * margin) for sign in (-1, 1))

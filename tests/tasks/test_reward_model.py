@@ -31,13 +31,14 @@ def learned():
     data = made_up(max_len=LENGTH, batch_size=200, **how)
     task = RewardModel(model=scorer(vocab_size=len(data.tokenizer)))
     state = trained(task, data, steps=250, lr=0.1)
-    return data, task, task.variables(state)
+    told = {k: jax.jit(f) for k, f in task.predictors().items()}
+    return data, told, task.variables(state)
 
 
 def test_it_reaches_the_accuracy_of_bayes(learned):
     """Of its decisions, in expectation over the noise of people: by enumeration of the pairs."""
-    data, task, variables = learned
-    found = task.predictors()["preferences"](variables, whole_split(data, "dev"))
+    data, told, variables = learned
+    found = told["preferences"](variables, whole_split(data, "dev"))
     pairs = data.pairs("dev")
     gap = np.subtract(*np.array([p.utility for p in pairs]).T)
     right = np.where(np.asarray(found["margin"]) > 0, 1, -1) * gap
@@ -49,14 +50,14 @@ def test_it_reaches_the_accuracy_of_bayes(learned):
 
 
 def test_rewards_have_mean_0_and_variance_1_on_the_training_data(learned):
-    data, task, variables = learned
-    found = task.predictors()["preferences"](variables, whole_split(data, "train"))
+    data, told, variables = learned
+    found = told["preferences"](variables, whole_split(data, "train"))
     rewards = np.concatenate([found["chosen"], found["rejected"]])
     assert abs(rewards.mean()) < 0.05 and abs(rewards.std() - 1) < 0.05
     rows = whole_split(data, "dev")
     batch = {"prompt": rows["prompt"], "tokens": rows["chosen"]}
-    score = task.predictors()["score"](variables, batch)
-    found = task.predictors()["preferences"](variables, rows)
+    score = told["score"](variables, batch)
+    found = told["preferences"](variables, rows)
     np.testing.assert_allclose(score[:, 0], found["chosen"], atol=1e-5)
 
 
@@ -104,10 +105,9 @@ def test_the_loss_is_that_of_bradley_and_terry():
     batch = {**next(data.batches(seed=0))}
     batch["index"] = np.where(np.arange(8) < 6, batch["index"], -1)  # two rows are padding
     state = begin(task)
-    total, aux = task.loss(state.params, state, batch, None)
-    margin = np.asarray(task.predictors()["preferences"](task.variables(state), batch)["margin"])[
-        :6
-    ]
+    total, aux = jax.jit(task.loss)(state.params, state, batch, None)
+    told = jax.jit(task.predictors()["preferences"])
+    margin = np.asarray(told(task.variables(state), batch)["margin"])[:6]
     np.testing.assert_allclose(total, -np.log(1 / (1 + np.exp(-margin))).sum(), rtol=1e-5)
     assert aux.count == 6
     right, count = aux.metrics["accuracy"]
