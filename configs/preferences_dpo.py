@@ -21,12 +21,12 @@ from configs.common import finish, preferences
 
 def get_config(arg: str = ""):
     c = preferences()
-    c.total_steps = 2_000
+    c.total_steps = 400
     c.data = dict(
         type="preferences",
         source="synthetic_preferences",
         path="",
-        batch_size=128,
+        batch_size=64,
         max_len=8,  # tokens of an answer
         max_prompt=4,  # of a prompt, whose end is kept
         tokenizer="words",
@@ -36,7 +36,7 @@ def get_config(arg: str = ""):
     )
     c.model = dict(
         type="language_model",
-        decoder=dict(type="prefix_lm", width=64, layers=2, heads=4, dropout=0.0),
+        decoder=dict(type="prefix_lm", width=32, layers=2, heads=2, dropout=0.0),
     )
     c.task = dict(
         type="dpo",
@@ -45,8 +45,8 @@ def get_config(arg: str = ""):
         label_smoothing=0.0,  # share of pairs thought to be the wrong way round
         length=8,
     )
-    c.optim.update(lr=1e-3, warmup=100)
-    dev = dict(type="preferences", split="dev", every=500)
+    c.optim.update(lr=3e-3, warmup=50)
+    dev = dict(type="preferences", split="dev", every=100)
     c.evals = dict(dev=dev, test=dev | dict(split="test", every=0))
-    c.checkpoint.every = 500
+    c.checkpoint.every = 100
     return finish(c, arg)

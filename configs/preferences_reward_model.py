@@ -15,12 +15,12 @@ from configs.common import finish, preferences
 
 def get_config(arg: str = ""):
     c = preferences()
-    c.total_steps = 2_000
+    c.total_steps = 400
     c.data = dict(
         type="preferences",
         source="synthetic_preferences",
         path="",
-        batch_size=128,
+        batch_size=64,
         max_len=8,  # tokens of an answer
         max_prompt=4,  # of a prompt, whose end is kept
         tokenizer="words",
@@ -30,11 +30,11 @@ def get_config(arg: str = ""):
     )
     c.model = dict(
         type="scorer",
-        encoder=dict(type="text_transformer", width=64, depth=2, heads=4),
+        encoder=dict(type="text_transformer", width=32, depth=2, heads=2),
     )
     c.task = dict(type="reward_model")
-    c.optim.update(lr=2e-3, warmup=100)
-    dev = dict(type="preferences", split="dev", every=500)
+    c.optim.update(lr=5e-3, warmup=50)
+    dev = dict(type="preferences", split="dev", every=100)
     c.evals = dict(dev=dev, test=dev | dict(split="test", every=0))
-    c.checkpoint.every = 500
+    c.checkpoint.every = 100
     return finish(c, arg)

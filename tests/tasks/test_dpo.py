@@ -143,10 +143,10 @@ def test_dropout_is_the_policys_alone():
 
 def test_the_implied_reward_is_the_utility():
     """β log π/π_ref of every text there is, up to a constant of each prompt."""
-    data = made_up(words=WORDS, max_len=LENGTH, scale=SCALE)
+    data = made_up(words=WORDS, max_len=LENGTH, scale=SCALE, batch_size=128)
     words = data.tokenizer
-    task = DPO(model=language_model(len(words), width=32), beta=BETA)
-    state = trained(task, data, steps=500, lr=1e-2)
+    task = DPO(model=language_model(len(words), width=16), beta=BETA)
+    state = trained(task, data, steps=400, lr=1e-2)
     texts = list(synthetic_preferences.texts(WORDS, LENGTH))
     rows = [[BOS, *words.encode(text), EOS] for text in texts]
     rows = np.array([row + [0] * (LENGTH + 2 - len(row)) for row in rows])
