@@ -20,6 +20,7 @@ from evaluators.embedded import Embedded
 from models import lora, pretrained
 from models.ensemble import Ensemble, check_member
 from models.functional import accepted, functional
+from rewards.composite import SUM, Composite, Term
 from serving.trained_run import trained
 from tasks import maml
 from tasks.base import Task
@@ -56,7 +57,7 @@ class Build:
 
     def loaded(self) -> dict:
         """What replaces random weights at step 0, by path; a trained run outdoes a weights file."""
-        return flatten(self.pretrained) | self._from_run()
+        return flatten(self.pretrained) | self._from_run() | flatten(self.task.loaded())
 
     def _from_run(self) -> dict:
         """What config.init_from takes over from a trained run."""
@@ -123,8 +124,8 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
     model = functional(lambda rngs: made(**facts, rngs=rngs))
     if adapters:
         model = sections.call(lora.LoRA, adapters, where="config.model.lora", base=model)
-    given = _teachers(c.task, data, mesh) if weights else {}
-    section = {k: v for k, v in c.task.to_dict().items() if k != "teachers"}
+    given = (_teachers(c.task, data, mesh) if weights else {}) | _rewards(c.task)
+    section = {k: v for k, v in c.task.to_dict().items() if k not in ("teachers", "rewards")}
     task = sections.construct("tasks", section, model=model, **given)
     run = dict(where="config.optim", total_steps=c.total_steps)
     tx, schedule = sections.call(make_optimizer, c.optim, **run)
@@ -205,6 +206,37 @@ def _teachers(task: Any, data: Any, mesh: Any) -> dict[str, list]:
             )
         found.append((teacher.model, jax.device_put(teacher.variables, everywhere)))
     return {"teachers": found}
+
+
+def _rewards(task: Any) -> dict[str, Composite]:
+    """{"rewards": the composite that config.task.rewards names, a section for each term}.
+
+    A section's own keys are its Term's and its reward's; "sum" is about all of them together.
+    """
+    if "rewards" not in task:
+        return {}
+    terms, own = {}, [n for n in sections.parameters(Term) if n not in ("self", "reward")]
+    for name, section in task.rewards.to_dict().items():
+        where = f"config.task.rewards.{name}"
+        if name == SUM:
+            continue
+        if not isinstance(section, Mapping):
+            raise sections.ConfigError(f"{where}={section!r}: a reward is a dict(type=...).")
+        rest = {k: v for k, v in section.items() if k not in own}
+        reward = sections.construct("rewards", rest, where=where, **_run_of(rest, where))
+        section = {k: v for k, v in section.items() if k in own}
+        terms[name] = sections.call(Term, section, where=where, reward=reward)
+    together = task.rewards.to_dict().get(SUM, {})
+    where = f"config.task.rewards.{SUM}"
+    return {"rewards": sections.call(Composite, together, where=where, terms=terms)}
+
+
+def _run_of(section: Mapping, where: str) -> dict[str, Any]:
+    """{"run": what is in its workdir} of a reward that is a trained model."""
+    if not section.get("workdir"):
+        return {}
+    takes = sections.parameters(sections.find_class("rewards", section["type"], where))
+    return {"run": trained(section["workdir"])} if "run" in takes else {}
 
 
 def restore(

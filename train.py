@@ -44,6 +44,7 @@ def train(config: Any, workdir: str) -> None:
     save = Every(c.checkpoint.every, lambda step, state: keeper.save(step, state, watch.at(step)))
     loop = dict(total_steps=c.total_steps, seed=c.seed, log_every=c.log_every, hooks=[watch, save])
     loop |= dict(put=functools.partial(put_batch, mesh=b.mesh), last_good=keeper.last_good)
+    said: set[str] = set()  # remarks
     with stop_on_signal() as stop, Progress(c.total_steps, start) as line:
         watch.say = line.say
         for step, state, metrics in fit(  # noqa: B007, B020
@@ -52,6 +53,10 @@ def train(config: Any, workdir: str) -> None:
             line.update(step, metrics)
             if metrics is not None:
                 writers.scalars(step, metrics)
+                told = b.task.remarks(metrics)
+                for name in told.keys() - said:
+                    line.say(f"step {step}: {told[name]}")
+                said |= told.keys()
         if stop.signal:
             keeper.save(int(state.step), state)
             keeper.close()

@@ -167,6 +167,10 @@ class Autoregressive(nnx.Module):
             x = x + self.positions[at].astype(self.dtype)
         return x * self.width**0.5
 
+    def _said(self, x: jax.Array) -> dict[str, jax.Array]:
+        """x [B, N, T, W] of the last layer -> logits [B, N, T, V] and what they are made of."""
+        return {"logits": self._logits(x), "hidden": self.norm(x)}
+
     def _logits(self, x: jax.Array) -> jax.Array:
         x = self.norm(x)
         logits = self.embed.attend(x) if self.output is None else self.output(x)

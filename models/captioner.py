@@ -120,6 +120,11 @@ class Captioner(nnx.Module):
         grid = self.encode(inputs, train_stats, subkey(key, ENCODER_KEY))
         return self.decoder(grid, tokens, key=key, sample_prob=sample_prob, **options)
 
+    def hidden_width(self) -> int:
+        """W of "hidden" [B, N, T, W], which every decoder gives beside its logits."""
+        read = lambda: self.decoder(jnp.zeros((1, 1, self.encoder.width)), jnp.ones((1, 1, 1), int))  # noqa: E731
+        return jax.eval_shape(read)["hidden"].shape[-1]
+
     def start(self, inputs: jax.Array, n: int, length: int) -> State:
         """Decoding state of n hypotheses per image, for at most `length` tokens."""
         return self.decoder.start(self.encode(inputs), n, length)

@@ -232,7 +232,7 @@ class PrefixLM(Autoregressive):
         xs = (jnp.arange(1, self.layers + 1), memory, flows)
         (x, seen, flow), _ = scan_layers(self.blocks, call, first, xs, remat=self.remat)
         out = {} if flow is None else {"flow": flow}
-        return {**out, "logits": self._logits(x), "attention": self._of_grid(seen)}
+        return {**out, **self._said(x), "attention": self._of_grid(seen)}
 
     def _prefix(
         self, grid: jax.Array, key: jax.Array | None, *, rollout: bool = False

@@ -93,7 +93,8 @@ class Recurrence(nnx.Module):
         key: jax.Array | None = None,
         sample_prob: float | jax.Array = 0.0,
     ) -> dict[str, jax.Array]:
-        """Teacher forcing. grid [B, S, D], tokens [B, N, T] (BOS first) -> logits, attention.
+        """Teacher forcing. grid [B, S, D], tokens [B, N, T] (BOS first) -> logits, attention and
+        "hidden" [B, N, T, W], what the logits are made of.
 
         With probability `sample_prob` a word is replaced by the model's own sample (scheduled
         sampling, Bengio et al. 2015); a Python 0 leaves that path out of the program.
@@ -108,7 +109,9 @@ class Recurrence(nnx.Module):
             words, ys = self._sampled(state, tokens, words, key, sample_prob)
         # Turned back before the logits: they are the widest array of the program.
         words, (seen, attention) = jax.tree.map(lambda y: jnp.moveaxis(y, 0, 2), (words, ys))
-        return {"logits": self._logits(words, seen, subkey(key, 2)), "attention": attention}
+        hidden = jnp.concatenate(jax.tree.leaves(seen), axis=-1)
+        logits = self._logits(words, seen, subkey(key, 2))
+        return {"logits": logits, "attention": attention, "hidden": hidden}
 
     def _sampled(
         self,

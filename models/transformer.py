@@ -175,7 +175,7 @@ class Transformer(Autoregressive):
         (x, seen, flow), _ = scan_layers(self.blocks, call, first, xs, remat=self.remat)
         if flow is not None:
             out["flow"] = flow
-        return {**out, "logits": self._logits(x), "attention": seen}
+        return {**out, **self._said(x), "attention": seen}
 
     def _read(self, x: jax.Array, mask: jax.Array, key: jax.Array | None) -> jax.Array:
         """The layers without cross-attention: x [B, N, T, W] -> [B, N, T, W]."""

@@ -77,12 +77,10 @@ def _coco(correct: jax.Array, guess: jax.Array) -> jax.Array:
 def matches(tokens: jax.Array, references: jax.Array) -> jax.Array:
     """Matching n-grams of tokens [B, N, T], clipped at the reference with most: [B, N, 4]."""
     mine, theirs = spoken(tokens), spoken(references)
-    equal = ngrams.same(mine[:, :, None], theirs[:, None], MAX_N)  # each [B, N, R, T, U]
-    found = []
-    for (first, count), pairs in zip(ngrams.occurrences(mine, MAX_N), equal, strict=True):
-        most = pairs.sum(-1).max(2)
-        found.append(jnp.where(first, jnp.minimum(count, most), 0).sum(-1))
-    return jnp.stack(found, -1).astype(jnp.float32)
+    most = ngrams.tally(mine[:, :, None], theirs[:, None], MAX_N).max(3)  # [4, B, N, T]
+    first, count = ngrams.occurrences(mine, MAX_N)
+    found = jnp.where(first, jnp.minimum(count, most), 0).sum(-1)
+    return jnp.moveaxis(found, 0, -1).astype(jnp.float32)
 
 
 def closest(length: jax.Array, references: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rewards import ngrams
-from rewards.base import Batch, Reward, Tree, spoken
+from rewards.base import PAD, Batch, Reward, Tree, spoken
 
 
 class Distinct(Reward):
@@ -25,6 +25,6 @@ class Distinct(Reward):
 def census(tokens: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
     """tokens [..., T] -> (different n-grams, all n-grams), each float32 [...]."""
     words = spoken(tokens)
-    different = ngrams.occurrences(words, n)[-1][0].sum(-1)
-    every = jnp.maximum((words != 0).sum(-1) - n + 1, 0)
+    different = ngrams.occurrences(words, n)[0][-1].sum(-1)
+    every = jnp.maximum((words != PAD).sum(-1) - n + 1, 0)
     return different.astype(jnp.float32), every.astype(jnp.float32)

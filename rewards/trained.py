@@ -25,7 +25,8 @@ class Trained(Reward):
     """workdir: of the run, for messages; run: what is in it."""
 
     def __init__(self, *, workdir: str, run: Run):
-        self.workdir, self.model, self.variables = workdir, run.model, run.variables
+        self.workdir, self.model = workdir, run.model
+        self.variables = jax.device_get(run.variables)  # of no device: the run's mesh has several
         self._words = run.tokenizer.hash
 
     def attach(self, data: Any) -> None:

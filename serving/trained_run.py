@@ -18,6 +18,7 @@ from models.lora import merge
 from models.pretrained import split
 from training.build import maker
 from training.checkpoint import Checkpointer
+from training.state import ASIDE
 
 
 class Trained(NamedTuple):
@@ -89,8 +90,11 @@ def load_variables(workdir: str | os.PathLike, which: str = "best") -> dict[str,
     if step not in ("best", "latest") and not isinstance(step, int):
         raise ValueError(f"--checkpoint={which}: use best, latest or a step.")
     found = Checkpointer(workdir, read_only=True, **chosen).variables(step)
-    params = found.get("ema") or found["params"]
-    return {"params": _join(params, found.get("frozen") or {}), "stats": found.get("stats") or {}}
+    params, frozen, stats = (
+        {k: v for k, v in (tree or {}).items() if k != ASIDE}
+        for tree in (found.get("ema") or found["params"], found.get("frozen"), found.get("stats"))
+    )
+    return {"params": _join(params, frozen), "stats": stats}
 
 
 def _join(a: dict, b: dict) -> dict:

@@ -93,6 +93,14 @@ class Task:
         """
         raise TypeError(f"{type(self).__name__} does not define loss(params, state, batch, key)")
 
+    def loaded(self) -> Tree:
+        """Parts of init's {"params", "stats"} that come from elsewhere: weights of other runs."""
+        return {}
+
+    def remarks(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """{name: sentence} of what the run's user should know; each is said once."""
+        return {}
+
     def variables(self, state: Any) -> dict[str, Tree]:
         """All variables a predictor needs, the averaged parameters (EMA) where they are kept."""
         params = state.ema if jax.tree.leaves(state.ema) else state.params

@@ -16,8 +16,10 @@ from models.functional import Model
 from tasks import likelihood, preference
 from tasks.base import Aux, Batch, Tree, merge
 from tasks.captioning import Captioning, inputs_of
+from tasks.text_policy import drop_aside
+from training.sharding import ASIDE
 
-REFERENCE = "reference"  # the subtree of the state's frozen part
+REFERENCE = "reference"  # its name, in what the task keeps aside in the state
 LOSSES = ("dpo", "ipo", "likelihood")
 
 
@@ -63,18 +65,18 @@ class DPO(Captioning):
         """(what is trained, what is not, a copy of what is trained beside it: the reference)."""
         trained, frozen = super().freeze(params)
         # A copy: what is trained is given away in every step.
-        return trained, {**frozen, REFERENCE: jax.tree.map(lambda x: x.copy(), trained)}
+        return trained, {**frozen, ASIDE: {REFERENCE: jax.tree.map(lambda x: x.copy(), trained)}}
 
     def variables(self, state: Any) -> dict[str, Tree]:
         """The policy's "params" and "stats", and beside them the reference's, which is part of
         the implied reward and of nothing else."""
         params = state.ema if jax.tree.leaves(state.ema) else state.params
-        return policy(params, state) | {REFERENCE: policy(state.frozen[REFERENCE], state)["params"]}
+        return policy(params, state) | {REFERENCE: reference(state)["params"]}
 
     def loss(self, params: Tree, state: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """batch: data/preferences.py's (or images and pairs of captions) → summed loss."""
         logp = self.log_probabilities(policy(params, state), batch, key)
-        fixed = self.log_probabilities(policy(state.frozen[REFERENCE], state), batch)
+        fixed = self.log_probabilities(reference(state), batch)
         gain = logp - lax.stop_gradient(fixed)
         real = preference.real_rows(batch)
         margin = gain[:, 0] - gain[:, 1]
@@ -115,5 +117,9 @@ class DPO(Captioning):
 
 def policy(params: Tree, state: Any) -> dict[str, Tree]:
     """Variables of the model at these trained parameters."""
-    frozen = {name: tree for name, tree in state.frozen.items() if name != REFERENCE}
-    return {"params": merge(params, frozen), "stats": state.stats}
+    return {"params": merge(params, drop_aside(state.frozen)), "stats": state.stats}
+
+
+def reference(state: Any) -> dict[str, Tree]:
+    """Those of the policy at step 0."""
+    return policy(state.frozen[ASIDE][REFERENCE], state)

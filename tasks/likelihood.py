@@ -31,6 +31,16 @@ def uniform_cross_entropy(logits: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits, -1) - logits.mean(-1)
 
 
+def smoothed_cross_entropy(
+    logits: jax.Array, target: jax.Array, smoothing: float | jax.Array
+) -> jax.Array:
+    """`cross_entropy` whose target gives the share `smoothing` to all words (Szegedy 2016)."""
+    nll = cross_entropy(logits, target)
+    if is_zero(smoothing):
+        return nll
+    return nll + smoothing * (uniform_cross_entropy(logits) - nll)
+
+
 def soft_cross_entropy(logits: jax.Array, probabilities: jax.Array) -> jax.Array:
     """logits, probabilities [..., V] -> −Σ_v q(v) log p(v)."""
     return -(probabilities * jax.nn.log_softmax(logits)).sum(-1)

@@ -19,7 +19,7 @@ MAY = {
     "metrics": ({"metrics"}, {"jax", "flax", "optax"}),
     "rewards": ({"rewards", "metrics"}, {"optax", "orbax"}),
     "data": ({"data", "metrics.ptb"}, {"jax", "flax", "optax", "orbax"}),
-    "environments": ({"environments"}, {"optax", "orbax"}),
+    "environments": ({"environments", "rewards"}, {"flax", "optax", "orbax"}),
     "tasks": ({"tasks", "models", "rewards", "environments", "training.sharding"}, {"orbax"}),
     "evaluators": ({"evaluators", "metrics", "data", "training.sharding"}, {"flax", "optax"}),
     "training": ({"training"}, {"flax", "PIL", "grain"}),
@@ -33,6 +33,7 @@ MAY = {
 ENTRY_POINTS = {
     "evaluators/run.py", "evaluators/run_episodes.py", "evaluators/run_preferences.py",
     "evaluators/look.py", "serving/classify.py", "training/compile.py", "training/sweep_run.py",
+    "rewards/frequencies.py",
 }  # fmt: skip
 NOWHERE = {"tensorflow", "torch", "clu", "pycocoevalcap"}
 

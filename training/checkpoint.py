@@ -28,8 +28,6 @@ from training.state import TrainState
 
 log = logging.getLogger("capax")
 MIB = 2**20
-# Subtrees of a state that are not the model's: a reference policy, rewards, critic, averages.
-BESIDE = ("reference", "rewards", "critic", "rl")
 
 
 class CheckpointError(ValueError):
@@ -175,10 +173,7 @@ class Checkpointer:
         return TrainState(**found["model"], **found["optimizer"])
 
     def variables(self, step: int | str = "best") -> dict[str, Any]:
-        """{"params", "stats", "frozen", "ema", "step"} on one device, without knowing the model.
-
-        Of the model alone: what a task keeps beside it (`BESIDE`) is left out.
-        """
+        """{"params", "stats", "frozen", "ema", "step"} on one device, without knowing the model."""
         (number,) = self._candidates(step)[:1]
         home = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         try:
@@ -195,7 +190,7 @@ class Checkpointer:
                 f"checkpoint {self.folder / str(number)} cannot be read ({_brief(error)}); "
                 f"this run has steps {self.steps()}."
             ) from error
-        return {name: _of_model(tree) for name, tree in found["model"].items()}
+        return found["model"]
 
     def _set_aside(self, step: int) -> None:
         """Out of Orbax's sight, so that the step can be saved anew; kept for whoever wonders."""
@@ -269,12 +264,6 @@ def _items(state: Any) -> dict[str, dict[str, Any]]:
         "model": {k: getattr(state, k) for k in model},
         "optimizer": {"opt_state": state.opt_state},
     }
-
-
-def _of_model(tree: Any) -> Any:
-    if not isinstance(tree, dict):
-        return tree
-    return {name: value for name, value in tree.items() if name not in BESIDE}
 
 
 def _brief(error: Exception) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from training.keys import fold_name
+from training.state import ASIDE as ASIDE  # tasks may import this file alone
 from training.state import TrainState, flatten, map_with_path
 
 AXES = ("data", "fsdp", "tensor")

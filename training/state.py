@@ -11,6 +11,10 @@ from typing import Any
 
 import jax
 
+# The subtree of params, frozen and stats that is a task's own and no part of its model: a critic, a
+# reference policy, running means. Servers and warm starts leave it behind.
+ASIDE = "aside"
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

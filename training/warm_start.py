@@ -16,7 +16,7 @@ import numpy as np
 
 from training.checkpoint import Checkpointer
 from training.guard import GuardError, read_config, read_value
-from training.state import flatten
+from training.state import ASIDE, flatten
 
 SECTION = "config.init_from"
 
@@ -39,6 +39,7 @@ def warm_start(
     GuardError or CheckpointError where `workdir` holds no run.
     """
     theirs = _trained(workdir, checkpoint)
+    expected = {k: {n: x for n, x in v.items() if n != ASIDE} for k, v in expected.items()}
     ours = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
     names = [path.split("/", 1)[1] for path in (*ours, *theirs)]
     for regex in skip:
@@ -69,7 +70,8 @@ def _trained(workdir: str | os.PathLike, checkpoint: str | int) -> dict[str, np.
     found = Checkpointer(workdir, read_only=True, **best).variables(checkpoint)
     parts = [("params", found.get("ema") or found["params"]), ("params", found.get("frozen"))]
     parts.append(("stats", found.get("stats")))
-    found = {f"{name}/{p}": x for name, tree in parts for p, x in flatten(tree or {}).items()}
+    parts = [(name, {k: v for k, v in (tree or {}).items() if k != ASIDE}) for name, tree in parts]
+    found = {f"{name}/{p}": x for name, tree in parts for p, x in flatten(tree).items()}
     return jax.device_get(found)  # off the one device: the new run's mesh may be larger
 
 

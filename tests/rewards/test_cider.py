@@ -1,39 +1,27 @@
 """CIDEr-D on the device against the exact host metric, with ids as words."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metrics.cider import Frequencies, cider
-from metrics.corpus import Corpus
-from rewards.cider import EOS, PAD, agreement, cider_d, pack, table
-
-
-def text(row):
-    """A row of ids as the metric reads it: words up to and with EOS."""
-    row = [int(i) for i in row]
-    row = row[: row.index(EOS) + 1] if EOS in row else row
-    return " ".join(str(i) for i in row if i != PAD)
+from rewards import idf
+from rewards.base import EOS, PAD
+from rewards.cider import agreement, cider_d, table
+from rewards.frequencies import from_texts
+from tests.rewards.texts import each, rows, text
 
 
 def host(captions, references, frequencies):
     """[B, N] by metrics/cider.py."""
-    found = np.zeros(captions.shape[:2])
-    refs = [[text(r) for r in image if (r != PAD).any()] for image in references]
-    for n in range(captions.shape[1]):
-        corpus = Corpus([text(image[n]) for image in captions], refs)
-        found[:, n] = cider(corpus, frequencies=frequencies)
-    return found
+    return each(partial(cider, frequencies=frequencies), captions, references, eos=True)
 
 
-def rows(rng, shape, vocab, length):
-    """Random captions of every length from nothing to the whole row."""
-    tokens = rng.integers(3, vocab, (*shape, length))
-    ends = rng.integers(0, length + 1, shape)
-    place = np.arange(length)
-    tokens = np.where(place == ends[..., None], EOS, tokens)
-    return np.where(place > ends[..., None], PAD, tokens).astype(np.int32)
+def pack(frequencies):
+    return idf.pack(*from_texts(frequencies))
 
 
 @pytest.mark.parametrize("vocab, length", [(6, 12), (40, 7), (65_000, 20)])
@@ -43,7 +31,9 @@ def test_equals_the_exact_metric_on_random_captions(vocab, length):
     references = rows(rng, (6, 3), vocab, length + 3)
     captions[:, 0, : length - 1] = references[:, 0, : length - 1]  # much in common
     references[2, 1:] = PAD  # an image with fewer references
-    corpus = [[text(r).split() for r in image if (r != PAD).any()] for image in references]
+    corpus = [
+        [text(r, eos=True).split() for r in image if (r != PAD).any()] for image in references
+    ]
     frequencies = Frequencies.of([[" ".join(words) for words in image] for image in corpus])
     got = jax.jit(cider_d)(pack(frequencies), captions, references)
     want = host(captions, references, frequencies)
@@ -78,12 +68,26 @@ def test_agreement_is_cider_d_with_one_reference():
         np.testing.assert_allclose(got[:, :, j], want, atol=1e-6)
 
 
-def test_the_table_counts_images_with_eos_and_is_sorted():
+def test_the_table_counts_images_with_eos():
     made = table([[[4, 5], [4, 5]], [[4]]])
-    keys = np.stack([made.high, made.low], 1).tolist()
-    assert keys == sorted(keys) and len(keys) == 7  # 4, 5, EOS and four longer ones
+    assert int((made.high > 0).sum()) == 7  # 4, 5, EOS and four longer ones
+    grams = np.array([[4, -1, -1, -1], [4, 5, -1, -1], [5, EOS, -1, -1], [4, EOS, 4, -1]]) + 1
+    high, low = ((grams[:, k] << 16 | grams[:, k + 1]).astype(np.uint32) for k in (0, 2))
+    got = idf.look_up(made, high, low)
+    np.testing.assert_allclose(got, np.log([1, 2, 2, 2]), atol=1e-6)
     with pytest.raises(ValueError, match="token id 65535 > 65534"):
         table([[[65_535]]])
+
+
+def test_every_ngram_is_found_in_a_large_table():
+    rng = np.random.default_rng(0)
+    grams = np.unique(rng.integers(0, 300, (60_000, 4)), axis=0).astype(np.int32)
+    counts = rng.integers(1, 1000, len(grams))
+    made = idf.pack(grams, counts, 1000)
+    ids = (grams + 1).astype(np.uint32)
+    got = idf.look_up(made, ids[:, 0] << 16 | ids[:, 1], ids[:, 2] << 16 | ids[:, 3])
+    np.testing.assert_allclose(got, np.log(1000) - np.log(counts), atol=1e-5)
+    assert len(made.high) < 8 * len(grams)
 
 
 def test_no_references_at_all_score_nothing():

@@ -64,7 +64,12 @@ def adversarial_case():
         [6, 5, 4, EOS], [4, 5, EOS], [4, 4, 4, EOS], [9, 4, 5, 6, 9, EOS], [5, EOS],
     ]  # fmt: skip
     many = [[4, 5, 6, EOS], [4, 4, 4, 4, 4, EOS], [EOS], [5, 9, 4, 5, 6, 4], []]
-    known = many, [[4, 5, 6, 9, EOS], [4, 5, EOS], [], [], []], [[EOS], *many[3:]], [many[3]] * 5
+    known = (
+        many,
+        [[4, 5, 6, 9, EOS], [4, 5, EOS], [], [], []],
+        [[EOS], *many[3:], [], []],
+        [many[3]] * 5,
+    )
     return np.stack([padded(lines, 8)] * 4), np.stack([padded(x, 6) for x in known])
 
 
