@@ -238,12 +238,20 @@ def _rewards(task: Any) -> dict[str, Composite]:
         if not isinstance(section, Mapping):
             raise sections.ConfigError(f"{where}={section!r}: a reward is a dict(type=...).")
         rest = {k: v for k, v in section.items() if k not in own}
-        reward = sections.construct("rewards", rest, where=where)
+        reward = sections.construct("rewards", rest, where=where, **_run_of(rest, where))
         section = {k: v for k, v in section.items() if k in own}
         terms[name] = sections.call(Term, section, where=where, reward=reward)
     together = task.rewards.to_dict().get(SUM, {})
     where = f"config.task.rewards.{SUM}"
     return {"rewards": sections.call(Composite, together, where=where, terms=terms)}
+
+
+def _run_of(section: Mapping, where: str) -> dict[str, Any]:
+    """{"run": what is in its workdir} of a reward that is a trained model."""
+    if not section.get("workdir"):
+        return {}
+    takes = sections.parameters(sections.find_class("rewards", section["type"], where))
+    return {"run": trained(section["workdir"])} if "run" in takes else {}
 
 
 def restore(

@@ -50,6 +50,14 @@ def few_shot() -> ConfigDict:
     return c
 
 
+def preferences() -> ConfigDict:
+    """`base()` for pairs of answers: judged by how often the better one is preferred."""
+    c = base()
+    c.checkpoint.best = "dev/accuracy"
+    c.final = ConfigDict()
+    return c
+
+
 def finish(c: ConfigDict, arg: str, *, small_encoder: bool = False) -> ConfigDict:
     """Locks the config; `arg` is what follows the colon in `--config=FILE:arg`.
 
@@ -73,7 +81,20 @@ def smoke(c: ConfigDict) -> None:
     c.step.updates_per_call = 1
     for section in c.evals.values():
         section.every = 3
-    (smoke_captions if c.data.type == "captions" else smoke_episodes)(c)
+    kinds = dict(captions=smoke_captions, preferences=smoke_preferences)
+    kinds.get(c.data.type, smoke_episodes)(c)
+
+
+def smoke_preferences(c: ConfigDict) -> None:
+    """Few pairs, narrow layers."""
+    c.data.batch_size = 8
+    c.data.limit = 64
+    for section in c.evals.values():
+        section.batch_size = 8
+    for part in {"encoder", "decoder"} & set(c.model):
+        c.model[part].width = 16
+        for name in {"layers", "depth", "heads"} & set(c.model[part]):
+            c.model[part][name] = min(c.model[part][name], 2)
 
 
 def smoke_episodes(c: ConfigDict) -> None:

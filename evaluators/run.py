@@ -2,7 +2,8 @@
 
 python -m evaluators.run --workdir=runs/f8k --split=dev --beam=3 --out=results.json
 
-Few-shot runs are scored by evaluators/run_episodes.py; `--workdir=RUN --help` lists their flags.
+Few-shot runs are scored by evaluators/run_episodes.py, those of preferences by run_preferences.py;
+`--workdir=RUN --help` lists their flags.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from evaluators.summary import print_scores, score_rows
 from training.build import find_class
 
 OVERRIDE = "--config."
+FEW_SHOT, PREFERENCES = "few_shot", "preference_report"  # summaries of evaluators
 
 
 def shared_flags(prog: str, description: str) -> argparse.ArgumentParser:
@@ -167,8 +169,11 @@ def run(flags: argparse.Namespace, overrides: dict[str, str]) -> Captions:
     return evaluator
 
 
-def is_few_shot(arguments: Sequence[str]) -> bool:
-    """Whether --workdir or --config is about episodes. Raises ValueError for a wrong --config."""
+def kind_of(arguments: Sequence[str]) -> str:
+    """What --workdir or --config is about: the `summary` of its evaluators, of captions by default.
+
+    Raises ValueError for a wrong --config.
+    """
     seek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     seek.add_argument("--workdir", default="")
     seek.add_argument("--config", default="")
@@ -180,27 +185,32 @@ def is_few_shot(arguments: Sequence[str]) -> bool:
     else:
         saved = pathlib.Path(known.workdir.split(",")[0]) / "config.json"
         evals = json.loads(saved.read_text("utf-8")).get("evals", {}) if saved.is_file() else {}
-    kinds = (find_class("evaluators", e["type"], "config.evals") for e in evals.values())
-    few = any(kind.summary == "few_shot" for kind in kinds)
-    if known.config and not few:
+    found = (find_class("evaluators", e["type"], "config.evals") for e in evals.values())
+    kinds = {kind.summary for kind in found}
+    if known.config and FEW_SHOT not in kinds:
         raise ValueError(f"--config={known.config} has no episodes to score; give a --workdir.")
-    return few
+    return next((kind for kind in (FEW_SHOT, PREFERENCES) if kind in kinds), "summary")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 with one sentence on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments in (["-h"], ["--help"]):
-        from evaluators import run_episodes
+        from evaluators import run_episodes, run_preferences
 
-        for made in (parser(), run_episodes.parser()):
+        for made in (parser(), run_episodes.parser(), run_preferences.parser()):
             print(f"{made.format_help()}\n")
         sys.exit(0)
     try:
-        if is_few_shot(arguments):
+        kind = kind_of(arguments)
+        if kind == FEW_SHOT:
             from evaluators import run_episodes
 
             run_episodes.run(*run_episodes.parse(arguments))
+        elif kind == PREFERENCES:
+            from evaluators import run_preferences
+
+            run_preferences.run(*run_preferences.parse(arguments))
         else:
             run(*parse(arguments))
     except (ValueError, OSError) as error:

@@ -82,8 +82,9 @@ def recall(
 
     query [B, N, G, R, d] of R heads for each of the G keys; own key and value [B, N, G, d] of the
     word; cache [B, G, N, T, d], all N captions' words, of which past [B, N, N * T] belong to
-    caption n; prefix [B, G, P, d] -> mixed [B, N, G * R * d], head-mean weights of the prefix
-    [B, N, P]. The cache is read as it lies: beams that change places need not be copied.
+    caption n; prefix [B, G, P, d], maybe with "real" [B, P]: what of it may be seen -> mixed
+    [B, N, G * R * d], head-mean weights of the prefix [B, N, P]. The cache is read as it lies:
+    beams that change places need not be copied.
     """
     b, n, g, r, d = query.shape
     query = (query * d**-0.5).swapaxes(1, 2)  # [B, G, N, R, d]
@@ -103,7 +104,10 @@ def recall(
         (query * own["key"]).sum(-1, keepdims=True),
     ]
     if prefix is not None:
-        scores.append(compare(prefix["key"]))
+        far = compare(prefix["key"])
+        if "real" in prefix:
+            far = jnp.where(prefix["real"][:, None, None, None], far, LOW)
+        scores.append(far)
     weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1).astype(jnp.float32))
     old, new, seen = jnp.split(
         weights.astype(query.dtype), [past.shape[-1], past.shape[-1] + 1], -1

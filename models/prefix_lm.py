@@ -1,7 +1,8 @@
-"""A prefix language model: image tokens before text tokens in one causal Transformer.
+"""A prefix language model: image tokens, or a prompt's, before text in one causal Transformer.
 
 PaliGemma (Beyer et al. 2024) when the prefix sees itself in both directions, ClipCap (Mokady et
-al. 2021) when it is causal and made from the pooled vector by a mapping network. The prefix never
+al. 2021) when it is causal and made from the pooled vector by a mapping network, a decoder-only
+language model (models/language_model.py) when it is causal and made of words. The prefix never
 sees the text, so its keys and values are made once per image and shared by its N captions.
 """
 
@@ -17,6 +18,7 @@ from flax import nnx
 from models import autoregressive
 from models.attention import LOW, FeedForward, recall
 from models.autoregressive import Autoregressive, roll, shares, visible
+from models.decoding import PAD
 from models.functional import scan_layers, stack
 from models.layers import Linear, dropout, subkey
 
@@ -29,15 +31,22 @@ SHARDING = (
 
 
 def rotate(x: jax.Array, at: jax.Array, base: float = 10_000.0) -> jax.Array:
-    """Rotary positions (Su et al. 2021, equation 34): x [..., T, H, d], at [T] -> [..., T, H, d].
+    """Rotary positions (Su et al. 2021, equation 34): x [..., T, H, d], at [..., T] -> as x.
 
     The pairs are (i, i + d/2). A dot product of two rotated vectors sees only their distance.
     """
     half = x.shape[-1] // 2
-    angle = at.astype(jnp.float32)[:, None, None] * base ** -(jnp.arange(half) / half)
+    angle = at.astype(jnp.float32)[..., None, None] * base ** -(jnp.arange(half) / half)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)
+
+
+def behind(prefix: Tree) -> int | jax.Array:
+    """The position of the first word behind a prefix: P, or [B, 1, 1] where it is padded."""
+    if "real" not in prefix:
+        return prefix["key"].shape[2]
+    return prefix["real"].sum(axis=-1)[:, None, None]
 
 
 class GroupedAttention(nnx.Module):
@@ -52,13 +61,13 @@ class GroupedAttention(nnx.Module):
         self.groups, self.rotary = kv_heads, rotary
 
     def memory(self, x: jax.Array, at: jax.Array) -> dict[str, jax.Array]:
-        """x [..., T, W], at [T] -> keys, turned to their position, and values [..., T, G, d]."""
+        """x [..., T, W], at [..., T] -> keys turned to their position, values [..., T, G, d]."""
         key, value = self.key(x), self.value(x)
         key, value = (y.reshape(*y.shape[:-1], self.groups, -1) for y in (key, value))
         return {"key": rotate(key, at) if self.rotary else key, "value": value}
 
     def queries(self, x: jax.Array, at: jax.Array, each: int) -> jax.Array:
-        """x [..., T, W], at [T] -> queries of width `each`, turned likewise, [..., T, G, R, d]."""
+        """x [..., T, W], at [..., T] -> queries of width `each` likewise [..., T, G, R, d]."""
         q = self.query(x).reshape(*x.shape[:-1], -1, each)
         q = rotate(q, at) if self.rotary else q
         return q.reshape(*x.shape[:-1], self.groups, -1, each)
@@ -68,12 +77,14 @@ class GroupedAttention(nnx.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """x [B, N, T, W] reads prefix [B, G, P, d], shared by the N, and own [B, N, U, G, d].
 
-        mask [T, U] is the text's; the prefix is always seen. -> out [B, N, T, W], head-mean
-        weights [B, N, T, P + U].
+        mask [T, U] (or [B, 1, 1, 1, T, U]) is the text's; the prefix is always seen, where it has
+        "real" [B, P] only that. -> out [B, N, T, W], head-mean weights [B, N, T, P + U].
         """
         b, n, t, w = x.shape
         q = self.queries(x, at, each := prefix["key"].shape[-1])
         far = jnp.einsum("bntgrd,bgpd->bngrtp", q, prefix["key"]).astype(jnp.float32)
+        if "real" in prefix:
+            far = jnp.where(prefix["real"][:, None, None, None, None], far, LOW)
         near = jnp.einsum("bntgrd,bnugd->bngrtu", q, own["key"]).astype(jnp.float32)
         scores = jnp.concatenate([far, jnp.where(mask, near, LOW)], axis=-1)
         weights = jax.nn.softmax(scores * each**-0.5)
@@ -96,7 +107,7 @@ class PrefixBlock(nnx.Module):
         self, x: jax.Array, prefix: Tree, mask: jax.Array, rate: float, key: jax.Array | None
     ) -> tuple[jax.Array, Tree, jax.Array]:
         """x [B, N, T, W] behind prefix [B, G, P, d] -> (x, own keys and values, weights)."""
-        at = prefix["key"].shape[2] + jnp.arange(x.shape[2])
+        at = behind(prefix) + jnp.arange(x.shape[2])
         y = self.attn_norm(x)
         own = self.attn.memory(y, at)
         y, weights = self.attn(y, at, prefix, own, mask)
@@ -110,7 +121,7 @@ class PrefixBlock(nnx.Module):
 
         -> (x, its keys and values [B, N, G, d], weights on the prefix [B, N, P]).
         """
-        at = prefix["key"].shape[2] + position[None]
+        at = behind(prefix) + position[None]
         y = self.attn_norm(x)
         own = jax.tree.map(lambda m: m[:, :, 0], self.attn.memory(y, at))
         query = self.attn.queries(y, at, own["key"].shape[-1])[:, :, 0]
@@ -140,7 +151,9 @@ class PrefixLM(Autoregressive):
     otherwise only earlier ones. positions: "rotary" over image and text, "learned" of the text
     alone (`max_length` of them) or "none" (the causal mask tells the order). kv_heads 0 means
     heads. prefix_length k > 0 makes k tokens of the pooled vector (grid [B, 1, D], attention
-    [B, N, T, 1] of ones). inner_width 0 means 4 * width. `tied`, `remat` as in Transformer.
+    [B, N, T, 1] of ones). grid_width 0: the prefix is a prompt, tokens int32 [B, S] of the same
+    vocabulary, PAD = 0 at its end (or everywhere: no prompt), and `grid` stands for that; text
+    then follows its last token. inner_width 0 means 4 * width. `tied`, `remat` as in Transformer.
     Raises ValueError where heads do not divide and for unknown positions.
     """
 
@@ -170,10 +183,12 @@ class PrefixLM(Autoregressive):
         kw, table = dict(dtype=dtype, rngs=rngs), max_length if positions == "learned" else 0
         rates = dict(dropout=dropout, grid_dropout=grid_dropout)
         super().__init__(vocab_size, width, table, remat=remat, **rates, **kw)
-        k = prefix_length
-        self.project = None if k else Linear(grid_width, width, **kw)
+        k, words = prefix_length, grid_width == 0
+        if words and k:
+            raise ValueError(f"decoder.prefix_length {k} is of images: prompts need 0")
+        self.project = None if k or words else Linear(grid_width, width, **kw)
         self.mapping = Mapping(grid_width, width, k, **kw) if k else None
-        self.grid_norm = nnx.LayerNorm(width, **kw)
+        self.grid_norm = None if words else nnx.LayerNorm(width, **kw)
         make = partial(PrefixBlock, width, inner_width or 4 * width, heads, kv_heads, dtype=dtype)
         rotary = positions == "rotary"
         self.blocks = stack(lambda rngs: make(rotary=rotary, rngs=rngs), layers, rngs)
@@ -222,14 +237,18 @@ class PrefixLM(Autoregressive):
     def _prefix(
         self, grid: jax.Array, key: jax.Array | None, *, rollout: bool = False
     ) -> tuple[Tree, jax.Array | None]:
-        """grid [B, S, D] -> each layer's keys and values [L, B, G, P, d], rollout [L, B, P, P]."""
-        grid = dropout(grid.astype(self.dtype), self.grid_dropout, subkey(key, 0))
-        x = self.project(grid) if self.mapping is None else self.mapping(grid.mean(axis=1))
-        x = dropout(self.grid_norm(x), self.dropout, subkey(key, self.layers + 1))
+        """grid [B, S, D] -> each layer's keys and values [L, B, G, P, d], rollout [L, B, P, P].
+
+        Those of a prompt [B, S] have "real" [L, B, S] with them.
+        """
+        x, real = self._enter(grid, key), None
         b, p, _ = x.shape
         nothing = jnp.zeros((b, self.each[0], 0, self.each[1]), self.dtype)
         empty = {"key": nothing, "value": nothing}
         mask = visible(p, self.bidirectional)
+        if self.grid_norm is None:
+            real = grid != PAD
+            mask = mask & real[:, None, None, None, None, :]
         flow = jnp.broadcast_to(jnp.eye(p), (b, p, p)) if rollout else None
 
         def call(block: PrefixBlock, carry: tuple, layer: jax.Array) -> tuple[tuple, tuple]:
@@ -240,7 +259,21 @@ class PrefixLM(Autoregressive):
             return (x, flow), (own, before)
 
         layers = jnp.arange(1, self.layers + 1)
-        return scan_layers(self.blocks, call, (x[:, None], flow), layers, remat=self.remat)[1]
+        found = scan_layers(self.blocks, call, (x[:, None], flow), layers, remat=self.remat)[1]
+        if real is None:
+            return found
+        memory, flows = found
+        return {**memory, "real": jnp.broadcast_to(real, (self.layers, b, p))}, flows
+
+    def _enter(self, grid: jax.Array, key: jax.Array | None) -> jax.Array:
+        """grid [B, S, D] or a prompt [B, S] -> the prefix as the first layer reads it [B, P, W]."""
+        if self.grid_norm is None:
+            x = self.embed(grid) * self.width**0.5
+        else:
+            grid = dropout(grid.astype(self.dtype), self.grid_dropout, subkey(key, 0))
+            x = self.project(grid) if self.mapping is None else self.mapping(grid.mean(axis=1))
+            x = self.grid_norm(x)
+        return dropout(x, self.dropout, subkey(key, self.layers + 1))
 
     def _of_grid(self, weights: jax.Array) -> jax.Array:
         """Weights [B, N, T, P] of the prefix -> of the grid [B, N, T, S], rows of one."""

@@ -257,8 +257,8 @@ def _made_of(model: Model, variables: Tree) -> dict[str, Tree]:
 
 
 def inputs_of(batch: Batch) -> jax.Array:
-    """Cached features where the batch carries them, else its source texts or images."""
-    return batch[next(k for k in ("features", "source", "image") if k in batch)]
+    """Cached features where the batch carries them, else its source texts, prompts or images."""
+    return batch[next(k for k in ("features", "source", "prompt", "image") if k in batch)]
 
 
 def _tell(split: str, done: int, total: int) -> None:

@@ -18,6 +18,14 @@ def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, target)
 
 
+def log_probability(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """logits [B, N, T, V], target [B, N, T] -> log p of each whole text [B, N], EOS with it.
+
+    What is PAD has no part in it.
+    """
+    return -jnp.where(target != PAD, cross_entropy(logits, target), 0.0).sum(-1)
+
+
 def uniform_cross_entropy(logits: jax.Array) -> jax.Array:
     """logits [..., V] -> −Σ_v log p(v) / V, which is logsumexp − mean logit."""
     return jax.nn.logsumexp(logits, -1) - logits.mean(-1)

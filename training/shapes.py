@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 
-def shapes_of(section: Any, vocab_size: int = 0) -> CaptionShapes | EpisodeShapes:
+def shapes_of(
+    section: Any, vocab_size: int = 0
+) -> CaptionShapes | EpisodeShapes | PreferenceShapes:
     """For config.data. vocab_size: 0 = the limit in the config."""
-    return (CaptionShapes if section.type == "captions" else EpisodeShapes)(section, vocab_size)
+    kinds = dict(captions=CaptionShapes, preferences=PreferenceShapes)
+    return kinds.get(section.type, EpisodeShapes)(section, vocab_size)
 
 
 class CaptionShapes:
@@ -29,6 +32,23 @@ class CaptionShapes:
             "tokens": np.zeros((rows, c.captions_per_image, c.max_len + 2), np.int32),
             "index": np.zeros(rows, np.int32),
         }
+
+
+class PreferenceShapes:
+    """Stands in for `data.preferences`."""
+
+    def __init__(self, section: Any, vocab_size: int):
+        self.tokenizer = range(vocab_size or section.get("vocab_size", 8000))
+        self.facts = {"vocab_size": len(self.tokenizer)}
+        self._section = section
+
+    def batch(self) -> dict[str, np.ndarray]:
+        """A host batch of zeros."""
+        c = self._section
+        answers = np.zeros((c.batch_size, 1, c.max_len + 2), np.int32)
+        batch = {"prompt": np.zeros((c.batch_size, c.max_prompt), np.int32)}
+        batch |= {"chosen": answers, "rejected": answers}
+        return batch | {"index": np.zeros(c.batch_size, np.int32)}
 
 
 class EpisodeShapes:

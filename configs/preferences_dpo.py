@@ -1,0 +1,52 @@
+"""A language model tuned to preferences without a reward model: DPO, or IPO with task.loss="ipo".
+
+On preferences made up from a known utility, so that the best possible accuracy of the implied
+reward is known. Not trained to its end yet.
+
+    python train.py --config=configs/preferences_dpo.py --workdir=runs/dpo
+
+Usually the policy is first trained by likelihood, on the chosen answers say, and DPO starts there:
+
+    python train.py --config=configs/preferences_dpo.py --config.task.loss=likelihood \\
+        --workdir=runs/sft
+    python train.py --config=configs/preferences_dpo.py --config.init_from.workdir=runs/sft \\
+        --workdir=runs/dpo
+
+Your own pairs: --config.data.source=preference_lines --config.data.path=pairs.jsonl, lines
+{"prompt": .., "chosen": .., "rejected": ..}, with longer data.max_len and data.max_prompt.
+"""
+
+from configs.common import finish, preferences
+
+
+def get_config(arg: str = ""):
+    c = preferences()
+    c.total_steps = 400
+    c.data = dict(
+        type="preferences",
+        source="synthetic_preferences",
+        path="",
+        batch_size=64,
+        max_len=8,  # tokens of an answer
+        max_prompt=4,  # of a prompt, whose end is kept
+        tokenizer="words",
+        min_count=1,
+        vocab_size=8_000,
+        limit=0,  # pairs of each split, 0 = all
+    )
+    c.model = dict(
+        type="language_model",
+        decoder=dict(type="prefix_lm", width=32, layers=2, heads=2, dropout=0.0),
+    )
+    c.task = dict(
+        type="dpo",
+        loss="dpo",  # dpo | ipo | likelihood (of the chosen answers: what the others start from)
+        beta=0.1,
+        label_smoothing=0.0,  # share of pairs thought to be the wrong way round
+        length=8,
+    )
+    c.optim.update(lr=3e-3, warmup=50)
+    dev = dict(type="preferences", split="dev", every=100)
+    c.evals = dict(dev=dev, test=dev | dict(split="test", every=0))
+    c.checkpoint.every = 100
+    return finish(c, arg)
