@@ -20,7 +20,9 @@ def read(path: str, *, languages: tuple[str, str], on_error: str = "raise") -> d
 
     Raises ValueError for another name.
     """
-    problems: dict[str, Callable[[np.random.Generator], Pair]] = dict(cipher=cipher, summary=summary)
+    problems: dict[str, Callable[[np.random.Generator], Pair]] = dict(
+        cipher=cipher, summary=summary
+    )
     if path not in problems:
         raise ValueError(f'data.path="{path}" is no problem of toy_texts: cipher or summary')
     found, seen, rng = {}, set(), np.random.default_rng(0)
@@ -35,7 +37,9 @@ def read(path: str, *, languages: tuple[str, str], on_error: str = "raise") -> d
     return {split: found[split] for split in COUNTS}
 
 
-def cipher(rng: np.random.Generator, *, letters: int = 20, shortest: int = 3, longest: int = 8) -> Pair:
+def cipher(
+    rng: np.random.Generator, *, letters: int = 20, shortest: int = 3, longest: int = 8
+) -> Pair:
     """A random text, and the same one from its end, each letter seven places on in a ring."""
     word = rng.integers(letters, size=rng.integers(shortest, longest + 1))
     return _letters(word), _letters((word[::-1] + 7) % letters)
@@ -61,9 +65,7 @@ def salient(source: str) -> int:
     return source.split().count(MARK)
 
 
-def optimum(
-    salient: int, *, target: int, per_word: float, beta: float = 1.2
-) -> tuple[float, int]:
+def optimum(salient: int, *, target: int, per_word: float, beta: float = 1.2) -> tuple[float, int]:
     """(the most a summary of a document with so many marked words is worth, its words).
 
     The worth is ROUGE-L − per_word · |words − target|. A summary of m marked words in their order

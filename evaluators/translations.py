@@ -42,25 +42,16 @@ class Translations(Captions):
         *,
         metrics: tuple[str, ...] = ("bleu", "chrf"),
         tokenizer: str = "13a",
-        split: str = "dev",
-        every: int = 1000,
         batch_size: int = 64,
         language: str = "",
-        beam: int = 1,
-        length_penalty: float = 0.7,
-        search: dict | None = None,
-        limit: int = 0,
-        mesh: Any = None,
+        **options: Any,
     ):
         if unknown := sorted(set(metrics) - set(METRICS)):
             raise ValueError(
                 f"evals.*.metrics names {', '.join(unknown)}; use some of {', '.join(METRICS)}."
             )
-        super().__init__(
-            predict, data, metrics=metrics, tokenizer=tokenizer, split=split, every=every,
-            batch_size=batch_size, language=language or data.languages[0], beam=beam,
-            length_penalty=length_penalty, search=search, limit=limit, mesh=mesh,
-        )  # fmt: skip
+        options |= dict(metrics=metrics, tokenizer=tokenizer, batch_size=batch_size)
+        super().__init__(predict, data, language=language or data.languages[0], **options)
 
     def score(
         self, results: Mapping[Hashable, str], references: Mapping | None = None

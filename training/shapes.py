@@ -9,7 +9,8 @@ import numpy as np
 
 def shapes_of(section: Any, vocab_size: int = 0) -> CaptionShapes | EpisodeShapes:
     """For config.data. vocab_size: 0 = the limit in the config."""
-    return (CaptionShapes if section.type == "captions" else EpisodeShapes)(section, vocab_size)
+    kinds = dict(captions=CaptionShapes, text_pairs=PairShapes)
+    return kinds.get(section.type, EpisodeShapes)(section, vocab_size)
 
 
 class CaptionShapes:
@@ -27,6 +28,19 @@ class CaptionShapes:
         return {
             "image": np.zeros((rows, size, size, 3), np.uint8),
             "tokens": np.zeros((rows, c.captions_per_image, c.max_len + 2), np.int32),
+            "index": np.zeros(rows, np.int32),
+        }
+
+
+class PairShapes(CaptionShapes):
+    """Stands in for `data.text_pairs`."""
+
+    def batch(self) -> dict[str, np.ndarray]:
+        """A host batch of zeros, of the longest bucket."""
+        rows, words = self._section.batch_size, self._section.max_len
+        return {
+            "source": np.zeros((rows, words), np.int32),
+            "tokens": np.zeros((rows, 1, words + 2), np.int32),
             "index": np.zeros(rows, np.int32),
         }
 
