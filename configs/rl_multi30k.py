@@ -3,7 +3,8 @@
 The cross-entropy of the references goes on beside the reward (mixed, Wu et al. 2016), so that the
 samples stay German. Compare each with its own best decoding, on val. Not trained to its end yet.
 
-    python train.py --config=configs/translation_multi30k.py --config.data.path=DIR --workdir=runs/mt
+    python train.py --config=configs/translation_multi30k.py --config.data.path=DIR \
+        --workdir=runs/mt
     python train.py --config=configs/rl_multi30k.py --config.data.path=DIR \
         --config.data.tokenizer=runs/mt/vocabulary.json --config.init_from.workdir=runs/mt \
         --workdir=runs/rl-mt

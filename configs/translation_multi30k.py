@@ -3,7 +3,8 @@
 Scored by sacreBLEU (13a, capitals count) and chrF2 on the 1,014 pairs of val. Not trained to its
 end yet.
 
-    python train.py --config=configs/translation_multi30k.py --config.data.path=DIR --workdir=runs/mt
+    python train.py --config=configs/translation_multi30k.py --config.data.path=DIR \
+        --workdir=runs/mt
     python -m evaluators.run --workdir=runs/mt --split=dev --beam=4
 
 DIR holds train.en, train.de, val.en and val.de, line by line the same sentences; other languages:

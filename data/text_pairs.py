@@ -164,7 +164,7 @@ class TextPairs:
     def one_pass(
         self, split: str, batch_size: int = 0, process: int = 0, processes: int = 1
     ) -> Iterator[dict[str, np.ndarray]]:
-        """The split once, in order, padded to max_len; the last batch is filled up with index -1."""
+        """The split once, in order, padded to max_len; index -1 fills up the last batch."""
         part, size = self._split(split), batch_size or self.batch_size
         block, n = plan.host_block(size, process, processes), len(part.sources)
 
@@ -197,7 +197,7 @@ class TextPairs:
 def _vocabulary(
     kind: str, train: list[list[str]], languages: Sequence[str], *, cased: bool, **limits: int
 ) -> Tokenizer:
-    """One of both sides of the training pairs, or a saved one. Raises ValueError for a wrong one."""
+    """Of both sides of the training pairs, or a saved one. Raises ValueError for a wrong one."""
     if not kind.endswith(".json"):
         if not any(train):
             raise ValueError('data.path has no "train" lines, so no vocabulary can be made')

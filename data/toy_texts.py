@@ -33,7 +33,7 @@ def read(path: str, *, languages: tuple[str, str], on_error: str = "raise") -> d
             if source not in seen:
                 pairs.append((source, target))
                 seen.add(source)
-        found[split] = {name: list(side) for name, side in zip(languages, zip(*pairs), strict=True)}
+        found[split] = {name: [p[k] for p in pairs] for k, name in enumerate(languages)}
     return {split: found[split] for split in COUNTS}
 
 

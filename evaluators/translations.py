@@ -53,6 +53,11 @@ class Translations(Captions):
         options |= dict(metrics=metrics, tokenizer=tokenizer, batch_size=batch_size)
         super().__init__(predict, data, language=language or data.languages[0], **options)
 
+    def decoding(self, **search: Any) -> None:
+        if search.get("mirror"):
+            raise ValueError("mirror=True looks at mirrored images; texts have no such view.")
+        super().decoding(**search)
+
     def score(
         self, results: Mapping[Hashable, str], references: Mapping | None = None
     ) -> Scores | None:

@@ -156,7 +156,7 @@ def lstm(gates: jax.Array, c: jax.Array, dtype: str) -> dict[str, jax.Array]:
 
 
 def mean_row(grid: jax.Array, real: jax.Array | None) -> jax.Array:
-    """grid [B, S, D] -> the mean [B, D] of its rows, of the real ones [B, S] where that is given."""
+    """grid [B, S, D] -> the mean [B, D] of its rows; real [B, S]: which of them count."""
     if real is None:
         return grid.mean(axis=1)
     return grid.sum(axis=1) / jnp.maximum(real.sum(axis=1, keepdims=True), 1).astype(grid.dtype)
