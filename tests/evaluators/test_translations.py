@@ -15,7 +15,8 @@ from tests import tiny_parallel
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tiny_parallel.write(tmp_path_factory.mktemp("pairs") / "texts")
-    return TextPairs(path=str(path), tokenizer="words", min_count=1, max_len=8, batch_size=5)
+    how = dict(tokenizer="bpe", cased=True, vocab_size=400, max_len=16, batch_size=5)
+    return TextPairs(path=str(path), **how)
 
 
 def answers(data, split="dev", change=lambda tokens: tokens):
