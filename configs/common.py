@@ -105,6 +105,8 @@ def smoke_texts(c: ConfigDict) -> None:
     if c.data.tokenizer == "bpe":
         c.data.vocab_size = 400
     c.task.length = 8
+    if "length" in c.final:
+        c.final.length = 8
     for part in (c.model.encoder, c.model.decoder):
         for name, most in dict(width=16, hidden=8, heads=2, depth=1, layers=1).items():
             if name in part:

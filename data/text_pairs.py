@@ -5,6 +5,7 @@
 data/captions.py with a text in the image's place, so that its tasks, evaluators and rewards fit.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -76,7 +77,13 @@ class TextPairs:
         self.batch_size, self.max_len = batch_size, max_len
         self.buckets = make_buckets(buckets, max_len)
         self._threads, self._prefetch = threads, prefetch
-        read = reader(source)(path, languages=tuple(languages), on_error=on_error)
+        made = reader(source)
+        if "languages" not in inspect.signature(made).parameters:
+            raise ValueError(
+                f'data.source="{source}" does not hold pairs of texts; use "parallel_text" or '
+                '"toy_texts"'
+            )
+        read = made(path, languages=tuple(languages), on_error=on_error)
         lines = {s: [x[k][: limit or None] for k in languages] for s, x in read.items()}
         how = dict(cased=cased, min_count=min_count, vocab_size=vocab_size)
         self.tokenizer = _vocabulary(tokenizer, lines.get("train", []), languages, **how)

@@ -99,6 +99,8 @@ def test_errors_are_sentences(folder):
         pairs(folder, languages=("en", "en"))
     with pytest.raises(ValueError, match='has no split "test"; use one of train, dev'):
         next(pairs(folder).batches("test", seed=0))
+    with pytest.raises(ValueError, match='"flickr8k" does not hold pairs of texts'):
+        pairs(folder, source="flickr8k")
     with pytest.raises(ValueError, match="not divisible by 3"):
         pairs(folder).batches("train", seed=0, processes=3)
     (folder / "train.de").write_text("eins\n")
