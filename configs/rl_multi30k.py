@@ -17,7 +17,7 @@ from configs.common import finish
 def get_config(arg: str = ""):
     c = translation_multi30k.get_config().unlock()
     c.total_steps = 2_000
-    c.data.batch_size = 32
+    c.data.update(batch_size=32, buckets=(20,))
     c.task = dict(
         type="text_rl",
         rewards=dict(bleu=dict(type="bleu", smoothing="exp", weight=1.0)),
