@@ -81,7 +81,7 @@ def smoke(c: ConfigDict) -> None:
     c.step.updates_per_call = 1
     for section in c.evals.values():
         section.every = 3
-    kinds = dict(captions=smoke_captions, preferences=smoke_preferences)
+    kinds = dict(captions=smoke_captions, preferences=smoke_preferences, text_pairs=smoke_texts)
     kinds.get(c.data.type, smoke_episodes)(c)
 
 
@@ -117,6 +117,20 @@ def smoke_episodes(c: ConfigDict) -> None:
         c.data.class_counts = ()  # small data have fewer
     if c.data.get("tokenizer", "").startswith("pypi:"):
         c.data.tokenizer = "words"
+
+
+def smoke_texts(c: ConfigDict) -> None:
+    """Few and short pairs of texts, narrow layers."""
+    c.data.update(batch_size=8, max_len=12, buckets=(), limit=24)
+    if c.data.tokenizer == "bpe":
+        c.data.vocab_size = 400
+    c.task.length = 8
+    if "length" in c.final:
+        c.final.length = 8
+    for part in (c.model.encoder, c.model.decoder):
+        for name, most in dict(width=16, hidden=8, heads=2, depth=1, layers=1).items():
+            if name in part:
+                part[name] = min(part[name], most)
 
 
 def smoke_captions(c: ConfigDict) -> None:

@@ -65,12 +65,16 @@ class Tokenizer:
         *,
         min_count: int = 5,
         vocab_size: int = 8000,
+        cased: bool = False,
     ) -> "Tokenizer":
         """Counts `captions`: keeps what occurs `min_count` times, at most `vocab_size` entries.
 
         captions: texts, or {language: texts}; two languages or more share one vocabulary.
+        cased: "bpe" keeps capitals, so that what is decoded is a text as people write it.
         Raises: ValueError for an unknown kind or when no word is frequent enough.
         """
+        if cased and kind != "bpe":
+            raise ValueError(f'data.cased=True needs data.tokenizer="bpe", not "{kind}"')
         if kind == LIBRARY:
             raise ValueError('data.tokenizer="library" is not made of the data: name its file')
         spoken = captions if isinstance(captions, Mapping) else {"": captions}
@@ -78,7 +82,8 @@ class Tokenizer:
         specials = (*SPECIALS, *(f"<{language}>" for language in languages))
         if kind == "bpe":
             texts = (text for texts in spoken.values() for text in texts)
-            return cls(kind, *_train_bpe(texts, specials, min_count, vocab_size), languages)
+            made = _train_bpe(texts, specials, min_count, vocab_size, cased)
+            return cls(kind, *made, languages)
         cut = cls(kind, specials, languages=languages)._cut
         counts = Counter()
         for language, texts in spoken.items():
@@ -258,9 +263,9 @@ def _load_library(dump: str):
 
 
 def _train_bpe(
-    captions: Iterable[str], specials: Sequence[str], min_count: int, vocab_size: int
+    captions: Iterable[str], specials: Sequence[str], min_count: int, vocab_size: int, cased: bool
 ) -> tuple[list[str], str]:
-    """Byte-level pairs (Sennrich et al. 2016), lower case: no text is ever unknown."""
+    """Byte-level pairs (Sennrich et al. 2016), lower case unless `cased`: no text is unknown."""
     from tokenizers import Tokenizer as Library
     from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -271,7 +276,8 @@ def _train_bpe(
             f"{len(specials)} special ids that bpe starts from; use 512 or more"
         )
     library = Library(models.BPE())
-    library.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    lower = [] if cased else [normalizers.Lowercase()]
+    library.normalizer = normalizers.Sequence([normalizers.NFC(), *lower])
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     library.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

@@ -18,6 +18,7 @@ from data import search_options
 from metrics.score import Scores, score
 
 EOS = 2  # the special ids are the same in every vocabulary
+READ = ("image", "features", "source", "index")  # columns of a batch that decoding reads
 COUNTED = "CIDEr-D"  # the score that orders images from best to worst
 
 
@@ -108,7 +109,7 @@ def decode(
     passes = data.one_pass(split, batch_size, process=process, processes=processes, **look)
     for _, batch in zip(range(math.ceil(len(ids) / batch_size)), passes, strict=False):
         # Reference tokens stay behind: their length varies between buckets, which would recompile.
-        batch = put({k: v for k, v in batch.items() if k in ("image", "features", "index")})
+        batch = put({k: v for k, v in batch.items() if k in READ})
         out = predict(variables, batch)
         if waiting is not None:  # read one batch late: images are decoded while the device works
             collect(*waiting)
@@ -153,7 +154,7 @@ class Captions:
     After `run`, `decoded` and `scores` hold what it found, for samples and the report.
     """
 
-    summary, wants = "summary", "decode"
+    summary, wants, counted = "summary", "decode", COUNTED
 
     def __init__(
         self,
@@ -189,6 +190,11 @@ class Captions:
         self.decoding(beam=beam, length_penalty=length_penalty, **(search or {}))
         self.decoded: Decoded | None = None
         self.scores: Scores | None = None
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """Keywords of another evaluator that scores as this one does."""
+        return {"metrics": self.metrics, "tokenizer": self.tokenizer}
 
     def decoding(self, **search: Any) -> None:
         """Another search from now on: greedy while training, say, and a beam for the table.
@@ -253,9 +259,9 @@ class Captions:
         n = min(n, total)
         if which == "spread":
             return [i * total // n for i in range(n)]
-        if self.scores is None or COUNTED not in self.scores.per_image:
+        if self.scores is None or self.counted not in self.scores.per_image:
             return []
-        order = np.argsort(self.scores.per_image[COUNTED], kind="stable")
+        order = np.argsort(self.scores.per_image[self.counted], kind="stable")
         order = order[:n] if which == "worst" else order[::-1][:n]
         place = {image_id: i for i, image_id in enumerate(self.decoded.ids)}
         return [place[self.scores.ids[k]] for k in order]

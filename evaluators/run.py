@@ -129,7 +129,7 @@ def make_evaluator(built: Any, flags: argparse.Namespace) -> Captions:
         limit=flags.limit,
         language=flags.language or (own[0].language if own else ""),
         mesh=built.mesh,
-        **({"metrics": own[0].metrics, "tokenizer": own[0].tokenizer} if own else {}),
+        **(own[0].scoring if own else {}),
     )
 
 

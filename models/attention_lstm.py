@@ -12,7 +12,7 @@ from flax import nnx
 
 from models import recurrence
 from models.layers import Linear, dropout
-from models.recurrence import Recurrence, attend, lstm, open_forget_gate
+from models.recurrence import Recurrence, attend, lstm, mean_row, open_forget_gate
 
 State = dict[str, jax.Array]
 
@@ -28,7 +28,8 @@ class AttentionLSTM(Recurrence):
 
     Zero for embed_width or context_width means `width`. deep_output: equation 7 (the word, the
     state and the context all vote); otherwise the state alone. Dropout falls on the embedded
-    words and before the logits, grid_dropout on the grid.
+    words and before the logits, grid_dropout on the grid. Where `padded`, rows of zeros in the grid
+    are padding: they are not looked at and not part of its mean.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class AttentionLSTM(Recurrence):
         dropout: float = 0.5,
         grid_dropout: float = 0.0,
         deep_output: bool = True,
+        padded: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
@@ -62,18 +64,23 @@ class AttentionLSTM(Recurrence):
         open_forget_gate(self.inputs, width)
         self.from_h = Linear(width, embed, **kw) if deep_output else None
         self.from_z = Linear(context, embed, bias=False, **kw) if deep_output else None
+        self.padded = padded
         self.output = Linear(embed if deep_output else width, vocab_size, **kw)
 
     def _begin(self, grid: jax.Array) -> tuple[State, State]:
-        mean = grid.mean(axis=1)
+        real = (grid != 0).any(-1) if self.padded else None
+        mean = mean_row(grid, real)
         first = {"c": self.init_c(mean).astype(jnp.float32), "h": self.init_h(mean)}
         memory = {"keys": self.keys(grid), "values": self.values(grid)}
+        if real is not None:
+            memory["real"] = real
         return memory, jax.tree.map(jnp.tanh, first)
 
     def _cell(self, memory: State, carry: State, gates: jax.Array) -> tuple[State, tuple]:
         """One word (equations 1-6, 8, 9, 13). gates [B, N, 4W] hold the word's own share."""
         h = carry["h"]
-        z, alpha = attend(self.score, memory["keys"], self.query(h), memory["values"])
+        keys, values = memory["keys"], memory["values"]
+        z, alpha = attend(self.score, keys, self.query(h), values, memory.get("real"))
         z = jax.nn.sigmoid(self.gate(h)) * z
         carry = lstm(gates + self.hidden(h) + self.context(z), carry["c"], self.dtype)
         return carry, ((carry["h"], z), alpha)

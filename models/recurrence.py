@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from models.attention import LOW
 from models.layers import Linear, dropout, is_zero, subkey, uniform
 
 State = dict[str, Any]
@@ -155,6 +156,13 @@ def lstm(gates: jax.Array, c: jax.Array, dtype: str) -> dict[str, jax.Array]:
     return {"c": c, "h": (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(dtype)}
 
 
+def mean_row(grid: jax.Array, real: jax.Array | None) -> jax.Array:
+    """grid [B, S, D] -> the mean [B, D] of its rows; real [B, S]: which of them count."""
+    if real is None:
+        return grid.mean(axis=1)
+    return grid.sum(axis=1) / jnp.maximum(real.sum(axis=1, keepdims=True), 1).astype(grid.dtype)
+
+
 def blank(batch: int, width: int, dtype: str) -> dict[str, jax.Array]:
     """The carry of an LSTM that has read nothing: c and h, zeros [B, W]."""
     return {"c": jnp.zeros((batch, width)), "h": jnp.zeros((batch, width), dtype)}
@@ -167,11 +175,16 @@ def open_forget_gate(layer: Linear, width: int) -> None:
 
 
 def attend(
-    score: Linear, keys: jax.Array, query: jax.Array, values: jax.Array
+    score: Linear,
+    keys: jax.Array,
+    query: jax.Array,
+    values: jax.Array,
+    real: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Additive attention (Bahdanau et al. 2015), a = w tanh(k + q), and the mean it weighs.
 
     keys [B, S, A], query [B, N, A], values [B, S, C] -> (mixed [B, N, C], float32 [B, N, S]).
+    real [B, S]: rows that may be looked at; None = all.
     """
 
     def energies(keys: jax.Array, query: jax.Array) -> jax.Array:
@@ -180,5 +193,8 @@ def attend(
 
     # The [B, N, S, A] energies are recomputed in the backward pass: keeping them for all T
     # words costs more time than the tanh, and most of the memory.
-    alpha = jax.nn.softmax(jax.checkpoint(energies, prevent_cse=False)(keys, query))
+    scores = jax.checkpoint(energies, prevent_cse=False)(keys, query)
+    if real is not None:
+        scores = jnp.where(real[:, None], scores, LOW)
+    alpha = jax.nn.softmax(scores)
     return jnp.einsum("bns,bsc->bnc", alpha.astype(values.dtype), values), alpha

@@ -1,4 +1,4 @@
-"""Text to text: a text encoder whose grid a Transformer decoder attends to (Vaswani et al. 2017).
+"""Text to text: a text encoder whose grid a decoder attends to (Bahdanau 2015; Vaswani 2017).
 
 A captioner that reads words instead of images: tasks, decoding and evaluation are the same.
 """
@@ -36,7 +36,7 @@ class Translator(Captioner):
         if not accepted(decoder, {"padded": True}):
             raise ValueError(
                 "a translator's decoder must look past padding: set "
-                'config.model.decoder.type="transformer"'
+                'config.model.decoder.type="transformer" or "attention_lstm"'
             )
         made = dict(encoder=partial(encoder, **accepted(encoder, {"vocab_size": vocab_size})))
         made |= dict(decoder=partial(decoder, padded=True), vocab_size=vocab_size)

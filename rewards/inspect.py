@@ -3,10 +3,10 @@
     python -m rewards.inspect --workdir=runs/rl-shapes --split=dev --out=inspect.html
     python -m rewards.inspect --workdir=runs/rl-shapes --against=runs/shapes
 
-Texts are sampled as in training, the best and the worst of every term are shown, and those that one
-term likes much better than the others do. Beside the terms stand numbers that nobody rewarded:
-words, repeated words, whether the text ended. --against: a run that samples the same inputs, such as
-the one that this one started from.
+Texts are sampled as in training. The best and the worst of every term are shown, and those that
+one term likes much better than the others do. Beside the terms stand numbers that nobody rewarded:
+words, repeated words, whether the text ended. --against: a run that samples the same inputs, such
+as the one that this one started from.
 """
 
 from __future__ import annotations

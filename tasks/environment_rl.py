@@ -77,8 +77,8 @@ class EnvironmentRL(Task):
         self.teacher: Callable | None = getattr(environment, "teacher", None)
         if imitation and self.teacher is None:
             raise ValueError(
-                f"config.task.imitation={imitation}, but {type(environment).__name__} has no policy "
-                "to imitate: set it to 0."
+                f"config.task.imitation={imitation}, but {type(environment).__name__} has no "
+                "policy to imitate: set it to 0."
             )
         self._play: Callable | None = None
 
@@ -155,7 +155,7 @@ class EnvironmentRL(Task):
         return (losses * real).sum(), Aux(turns, metrics)
 
     def _imitation(self, state: Any, every: jax.Array, played: Played) -> jax.Array:
-        """Weight × −log π of what the teacher would have done, [E, T] (DAgger, Ross et al. 2011)."""
+        """Weight × −log π of the teacher's actions, [E, T] (DAgger, Ross et al. 2011)."""
         wanted = jax.vmap(jax.vmap(self.teacher))(played.observation)
         weight = self.imitation * jnp.maximum(1.0 - state.step / self.imitation_steps, 0.0)
         return -weight * jnp.take_along_axis(every, wanted[..., None], -1)[..., 0]
@@ -170,8 +170,8 @@ class EnvironmentRL(Task):
         return {name: (x, episodes) for name, x in found.items()}
 
     def predictors(self) -> dict[str, Callable]:
-        """"play": (variables, index [E]) -> {"return", "turns", ...} [E], the likeliest action each
-        time; "act": (variables, observation [O]) -> that action."""
+        """`play`: (variables, index [E]) -> {"return", "turns", ...} [E], always the likeliest
+        action; `act`: (variables, observation [O]) -> that action."""
 
         def act(variables: Tree, observation: jax.Array) -> jax.Array:
             return self.model.apply(variables, observation)[0].argmax(-1)

@@ -13,7 +13,7 @@ import jax
 import pytest
 
 import experiment
-from tests import tiny_data, tiny_few_shot
+from tests import tiny_data, tiny_few_shot, tiny_parallel
 from training.shapes import shapes_of
 from training.sharding import make_mesh
 
@@ -22,7 +22,7 @@ CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py") if p.stem 
 # One of each kind in the ordinary suite; `pytest -m slow` runs those of all other configs.
 QUICK = ("captioning_shapes", "fewshot_intents", "meta_sinusoid")
 MAKERS = {"flickr8k": tiny_data.flickr8k, "json_lines": tiny_data.json_lines}
-MAKERS["tfds_captions"] = tiny_data.coco
+MAKERS |= {"tfds_captions": tiny_data.coco, "parallel_text": tiny_parallel.write}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -72,7 +72,7 @@ def test_smoke(name, tmp_path):
     env = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert re.search("CIDEr-D|mean ± 95 %", done.stdout)  # the score table
+    assert re.search("CIDEr-D|sacreBLEU|ROUGE-L|mean ± 95 %", done.stdout)  # the score table
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == c.total_steps

@@ -11,7 +11,7 @@ def shapes_of(
     section: Any, vocab_size: int = 0
 ) -> CaptionShapes | EpisodeShapes | PreferenceShapes:
     """For config.data. vocab_size: 0 = the limit in the config."""
-    kinds = dict(captions=CaptionShapes, preferences=PreferenceShapes)
+    kinds = dict(captions=CaptionShapes, preferences=PreferenceShapes, text_pairs=PairShapes)
     return kinds.get(section.type, EpisodeShapes)(section, vocab_size)
 
 
@@ -49,6 +49,19 @@ class PreferenceShapes:
         batch = {"prompt": np.zeros((c.batch_size, c.max_prompt), np.int32)}
         batch |= {"chosen": answers, "rejected": answers}
         return batch | {"index": np.zeros(c.batch_size, np.int32)}
+
+
+class PairShapes(CaptionShapes):
+    """Stands in for `data.text_pairs`."""
+
+    def batch(self) -> dict[str, np.ndarray]:
+        """A host batch of zeros, of the longest bucket."""
+        rows, words = self._section.batch_size, self._section.max_len
+        return {
+            "source": np.zeros((rows, words), np.int32),
+            "tokens": np.zeros((rows, 1, words + 2), np.int32),
+            "index": np.zeros(rows, np.int32),
+        }
 
 
 class EpisodeShapes:

@@ -15,6 +15,7 @@ from models.functional import functional
 from models.layers import Encoded
 from models.transformer import Transformer
 from models.translator import Translator
+from models.updown import Updown
 
 V = 12
 SOURCE = np.array([[4, 5, 6, 11], [7, 0, 0, 0], [0, 0, 0, 0]], np.int32)
@@ -42,10 +43,18 @@ def translator(encoder=Words, decoder=Transformer, **options):
     )
 
 
-def test_padding_of_the_source_changes_nothing():
+DECODERS = {
+    "transformer": (Transformer, dict(heads=2, layers=1, encoder_layers=1, max_length=5)),
+    "attention_lstm": (AttentionLSTM, dict(attention_width=6)),
+}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_padding_of_the_source_changes_nothing(name):
     """In decoding, and in teacher forcing of what was decoded; the decoder's own layers see none
     of it either."""
-    model = translator(heads=2, layers=1, encoder_layers=1, dropout=0.0, max_length=5)
+    decoder, options = DECODERS[name]
+    model = translator(decoder=decoder, dropout=0.0, **options)
     variables = filled(model)
     found = jit(lambda v, source: caption(model, v, source, beam=1, length=5))(variables, LONGER)
     said = found["tokens"]
@@ -71,5 +80,5 @@ def test_wrong_parts_are_sentences():
     variables = filled(model)
     with pytest.raises(ValueError, match=r"takes tokens \[B, S\] or a grid \[B, S, 8\], not float"):
         model.apply(variables, np.zeros((2, 3), np.float32), method="encode")
-    with pytest.raises(ValueError, match='config.model.decoder.type="transformer"'):
-        translator(decoder=AttentionLSTM).init(jax.random.key(0))
+    with pytest.raises(ValueError, match='decoder.type="transformer" or "attention_lstm"'):
+        translator(decoder=Updown).init(jax.random.key(0))

@@ -1,0 +1,39 @@
+"""RL of translation: a trained Multi30k model learns from sentence BLEU of its own samples (RLOO).
+
+The cross-entropy of the references goes on beside the reward (mixed, Wu et al. 2016), so that the
+samples stay German. Compare each with its own best decoding, on val. Not trained to its end yet.
+
+    python train.py --config=configs/translation_multi30k.py --config.data.path=DIR \
+        --workdir=runs/mt
+    python train.py --config=configs/rl_multi30k.py --config.data.path=DIR \
+        --config.data.tokenizer=runs/mt/vocabulary.json --config.init_from.workdir=runs/mt \
+        --workdir=runs/rl-mt
+"""
+
+from configs import translation_multi30k
+from configs.common import finish
+
+
+def get_config(arg: str = ""):
+    c = translation_multi30k.get_config().unlock()
+    c.total_steps = 2_000
+    c.data.update(batch_size=32, buckets=(20,))
+    c.task = dict(
+        type="text_rl",
+        rewards=dict(bleu=dict(type="bleu", smoothing="exp", weight=1.0)),
+        samples=5,
+        baseline="leave_one_out",
+        scale="none",
+        aggregate="sequence_sum",
+        kl=0.0,
+        entropy=0.0,
+        likelihood=0.05,  # of cross-entropy beside the reward
+        label_smoothing=0.1,
+        seed=c.get_ref("seed"),
+        length=30,  # of samples: 1 in 40 of the references is longer
+    )
+    c.optim.update(lr=5e-5, warmup=100, schedule="linear", weight_decay=0.0)
+    c.evals.dev.update(every=500, search=dict(length=40))
+    c.final.length = 40
+    c.checkpoint.every = 500
+    return finish(c, arg)
