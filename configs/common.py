@@ -82,7 +82,17 @@ def smoke(c: ConfigDict) -> None:
     for section in c.evals.values():
         section.every = 3
     kinds = dict(captions=smoke_captions, preferences=smoke_preferences, text_pairs=smoke_texts)
+    kinds["numbered"] = smoke_dialogues
     kinds.get(c.data.type, smoke_episodes)(c)
+
+
+def smoke_dialogues(c: ConfigDict) -> None:
+    """Few dialogues of the domain that needs no file."""
+    c.data.batch_size = 8
+    c.model.hidden = (16,)
+    c.task.environment.domain = "toy"
+    for section in c.evals.values():
+        section.episodes = 16
 
 
 def smoke_preferences(c: ConfigDict) -> None:
