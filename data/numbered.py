@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 
-from data import plan
-
-ENDLESS = 2**40
+from data.stream import Batch, Stream
 
 
-class Numbered:
+class Numbered(Stream):
     """Batches {"index": int32 [B]}, the numbers of the episodes to play, each once.
 
     batch_size: episodes that are played side by side for one update.
@@ -19,7 +17,6 @@ class Numbered:
 
     tokenizer = None
     name = "numbers"
-    cached_views = 0
 
     def __init__(self, *, batch_size: int = 64):
         self.batch_size, self.facts = batch_size, {}
@@ -28,17 +25,11 @@ class Numbered:
         """A line for the start of a run."""
         return f"data        episodes by number, {self.batch_size:,} an update"
 
-    def batches(
-        self,
-        split: str = "train",
-        *,
-        start: int = 0,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Endless batches from step `start`; this host's block of each."""
-        block = plan.host_block(self.batch_size, process, processes)
-        numbers = np.arange(self.batch_size)[block]
-        for step in range(start, ENDLESS):
-            yield {"index": ((step * self.batch_size + numbers) % 2**31).astype(np.int32)}
+    def step(self, split: str, seed: int) -> Callable[[int, slice], Batch]:
+        """The seed is the task's affair: it draws an episode from its number."""
+
+        def make(i: int, block: slice) -> Batch:
+            numbers = i * self.batch_size + np.arange(self.batch_size)[block]
+            return {"index": (numbers % 2**31).astype(np.int32)}
+
+        return make

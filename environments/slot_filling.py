@@ -10,7 +10,7 @@ heard without noise, N slots can return at best success - cost (N+1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -110,6 +110,12 @@ class SlotFilling(Environment):
         info = {"success": live * success, "hung_up": live * hung_up}
         observation = self._observe(new.known, new.user)
         return new, observation, (live * reward).astype(jnp.float32), new.done, info
+
+    def tell(self, policy: Callable, key: jax.Array) -> list[str]:
+        """One dialogue with the simulated user, as lines to read."""
+        from environments.transcript import transcript  # which itself needs this class
+
+        return transcript(self, policy, key)
 
     def _observe(self, known: Known, user: User) -> jax.Array:
         impatience = user.annoyance / (self.patience + 1)

@@ -35,6 +35,10 @@ class Environment:
         self._index = np.arange(episodes, dtype=np.int32) + seed * episodes
         self.each: dict[str, np.ndarray] = {}
 
+    def describe(self) -> str:
+        """What the numbers are of."""
+        return f"{self.episodes:,} episodes, always the likeliest action"
+
     def run(self, variables: Any, *, teacher: bool = False) -> dict[str, float]:
         """{"success", "return", "turns", ...} and the half width of each 95 % interval, " ±"."""
         found = jax.device_get(self._play(variables, self._index, teacher=teacher))

@@ -171,7 +171,8 @@ class EnvironmentRL(Task):
 
     def predictors(self) -> dict[str, Callable]:
         """`play`: (variables, index [E]) -> {"return", "turns", ...} [E], always the likeliest
-        action; `act`: (variables, observation [O]) -> that action."""
+        action; `act`: (variables, observation [O]) -> that action; `tell`: (variables, number)
+        -> an episode as lines to read, where the environment can."""
 
         def act(variables: Tree, observation: jax.Array) -> jax.Array:
             return self.model.apply(variables, observation)[0].argmax(-1)
@@ -188,5 +189,11 @@ class EnvironmentRL(Task):
             found["return"] = (played.reward * played.real).sum(1)
             return found | {"turns": played.real.sum(1).astype(jnp.float32)}
 
-        taught = {"teacher": self.teacher} if self.teacher is not None else {}
-        return {"play": play, "act": act, **taught}
+        def tell(variables: Tree, index: int) -> list[str]:
+            policy = jax.jit(lambda observation, key: act(variables, observation))
+            key = jax.random.fold_in(jax.random.key(self.seed + 1), index)
+            return self.environment.tell(policy, key)
+
+        more = {"teacher": self.teacher} if self.teacher is not None else {}
+        more |= {"tell": tell} if hasattr(self.environment, "tell") else {}
+        return {"play": play, "act": act, **more}
