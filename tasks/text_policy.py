@@ -7,6 +7,7 @@ weights of learned rewards, both frozen, and running means of rewards.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -47,6 +48,9 @@ class TextPolicy(Captioning):
     greedy          decode greedily too, to log that score beside the samples'
     before          True: texts are sampled apart, before the step, so that step.passes > 1 learn
                     from the same ones; False: inside the step, one program for everything
+    ahead           rewards on the host are computed while the device learns from the texts before;
+                    these are then one update old (off policy), the first ones are learned twice,
+                    and a resumed run is no longer bitwise the same
     seed            of the samples; c.task.seed = c.get_ref("seed")
     options         those of Captioning: label_smoothing and the like belong to the cross-entropy
     """
@@ -65,6 +69,7 @@ class TextPolicy(Captioning):
         missing_eos: float = 0.0,
         greedy: bool = False,
         before: bool = False,
+        ahead: bool = False,
         seed: int = 0,
         **options: Any,
     ):
@@ -77,6 +82,8 @@ class TextPolicy(Captioning):
             n: t.reward for n, t in rewards.terms.items() if isinstance(t.reward, Host)
         }
         self.greedy, self.before, self.seed = greedy, before or bool(self._on_host), seed
+        self._workers = ThreadPoolExecutor(1) if ahead and self._on_host else None
+        self._waiting: tuple[Batch, Future] | None = None
         self._roll: Any = None
         self._weigh: Any = None
 
@@ -130,15 +137,25 @@ class TextPolicy(Captioning):
             how = dict(out_shardings=batch["tokens"].sharding)  # rows stay on their devices
             self._roll, self._weigh = jax.jit(self.rollout, **how), jax.jit(self.weigh, **how)
         batch = {**batch, **self._roll(state.params, state, batch)}
-        batch = {**batch, **self.ask_host(batch)}
+        if self._workers is None:
+            batch = {**batch, **self.ask_host(batch)}
+        else:
+            asked = self._workers.submit(self.ask_host, batch)
+            rolled, before = (self._waiting or (batch, asked)), (batch, asked)
+            batch, self._waiting = {**rolled[0], **rolled[1].result()}, before
         return {**batch, **self._weigh(state.params, state, batch)}
 
     def ask_host(self, batch: Batch) -> dict[str, Any]:
-        """{"host": {name: [B, N]}} of the rewards that are Python functions."""
+        """{"host": {"sampled": {name: [B, N]}}} of the rewards that are Python functions; with
+        `greedy` that of the greedy texts too."""
         if not self._on_host:
             return {}
         known = jax.device_get(dict(batch))
-        told = {name: reward.ask(known["sampled"], known) for name, reward in self._on_host.items()}
+        told = {
+            which: {name: r.ask(known[which], known) for name, r in self._on_host.items()}
+            for which in ("sampled", "greedy")
+            if which in known
+        }
         return {"host": jax.device_put(told, batch["tokens"].sharding)}
 
     def loss(self, params: Tree, state: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
@@ -188,11 +205,13 @@ class TextPolicy(Captioning):
         own, real = dict(state.stats[ASIDE]), real_rows(batch)
         known = {k: v for k, v in batch.items() if k not in ROLLED}
         how = (known, state.frozen[ASIDE].get("rewards", {}), own["rewards"])
-        given = batch.get("host", {})
-        reward, terms, running = self.rewards(batch["sampled"], *how, real=real, given=given)
+        ask = lambda which: self.rewards(  # noqa: E731
+            batch[which], *how, real=real, given=batch.get("host", {}).get(which)
+        )
+        reward, terms, running = ask("sampled")
         told = dict(terms)
         if self.greedy:
-            told["greedy"] = self.rewards(batch["greedy"], *how, real=real)[0]
+            told["greedy"] = ask("greedy")[0]
         reward = reward - self.missing_eos * ~rollouts.ended(batch["sampled"])
         return reward, told, own | {"rewards": running}
 

@@ -86,6 +86,12 @@ class TextRL(TextPolicy):
                 f'scale="{self.scale}" compares the samples of one input, which takes 2 or more; '
                 'or set baseline="greedy" and scale="none".'
             )
+        grouped = [n for n, t in self.rewards.terms.items() if t.normalise == "group"]
+        if grouped and self.baseline == "greedy":
+            raise ValueError(
+                f'config.task.rewards.{grouped[0]}.normalise="group" leaves nothing of one greedy '
+                'text; set it to "running", or baseline="leave_one_out".'
+            )
         if self.clip is not None and len(self.clip) != 2:
             raise ValueError(f"config.task.clip={self.clip} must be (low, high), or () for none.")
 

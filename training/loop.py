@@ -155,6 +155,12 @@ class _Suspects:
         more = f" and {len(examples) - NAMED} more" if len(examples) > NAMED else ""
         return f" (examples {shown}{more})" if examples else ""
 
+    def terms(self) -> str:
+        """`; so is reward/host`: the metrics that are not finite either, where some still are."""
+        told = {k: v for k, v in self.metrics.items() if k not in (*FLAGS, "loss", "grad_norm")}
+        bad = [name for name, value in told.items() if not np.isfinite(value).all()]
+        return f"; so is {', '.join(bad[:NAMED])}" if 0 < len(bad) < len(told) else ""
+
 
 class _Watch:
     """Reads the steps' NaN flags when they have arrived, and remembers whose batch it was."""
@@ -199,7 +205,8 @@ class _Watch:
         step += update
         good = self._last_good()
         raise NonFiniteError(
-            f"step {step}: the loss or its gradient is NaN or Inf{suspects.named(update)}. "
+            f"step {step}: the loss or its gradient is NaN or Inf{suspects.named(update)}"
+            f"{suspects.terms()}. "
             + (f"The last good checkpoint is {good}; " if good else "No checkpoint was saved yet; ")
             + "lower optim.lr or optim.clip, look at those examples, or set "
             "step.skip_nonfinite=True to leave such batches out."
