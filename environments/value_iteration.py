@@ -61,13 +61,13 @@ class Rules(NamedTuple):
             or len(environment.domain.table) != counts.pop() ** environment.actions.slots
         ):
             raise ValueError(
-                f'environment.domain="{environment.domain.name}": the optimum is known only where '
+                f'environment.domain="{domain.name}": the optimum is known only where '
                 "slots have equally many values, and each combination is one entity, as in toy."
             )
         names = ("patience", "max_turns", "cost", "nuisance", "success", "failure")
         return cls(
-            slots=environment.actions.slots,
-            values=environment.domain.width,
+            slots=slots,
+            values=domain.width,
             noise=channel.noise,
             confidence=channel.confidence,
             **{name: getattr(environment, name) for name in names},
