@@ -55,11 +55,9 @@ class Rules(NamedTuple):
                 raise ValueError(
                     f"environment.{key}={told[key]}: the optimum is known only where it is {value}."
                 )
-        counts = {len(values) for values in environment.domain.values}
-        if (
-            len(counts) > 1
-            or len(environment.domain.table) != counts.pop() ** environment.actions.slots
-        ):
+        slots, domain = environment.actions.slots, environment.domain
+        same = {len(values) for values in domain.values} == {domain.width}
+        if not same or len(domain.table) != domain.width**slots:
             raise ValueError(
                 f'environment.domain="{domain.name}": the optimum is known only where '
                 "slots have equally many values, and each combination is one entity, as in toy."
