@@ -42,6 +42,11 @@ def test_watching(capsys):
     assert "user: " in out and "system: " in out and "(success, return " in out
 
 
+def test_measuring(capsys):
+    assert chat.main([*HAND, "--measure=200"]) == 0
+    assert capsys.readouterr().out.startswith("success 1.000 ± 0.000, return 1")
+
+
 @pytest.mark.parametrize("arguments, sentence", [
     ([], "--workdir=RUN is needed, or --policy=hand."),
     (["--workdir=nowhere"], "nowhere/config.json cannot be read: --workdir is the folder of a"),
