@@ -65,7 +65,7 @@ class Channel:
             sure < jnp.where(wrong, mistaken, right),
         )
         spare = [jnp.zeros_like(x) for x in heard]
-        nothing = Turn(spare[0].at[0].set(acts.LOST), *spare[1:])
+        nothing = Turn(jnp.array([acts.LOST, acts.NOTHING], jnp.int32), *spare[1:])
         gone = (u[6] < self.lost) & (said.kind != acts.NOTHING).any()
         return jax.tree.map(lambda a, b: jnp.where(gone, a, b), nothing, heard)
 

@@ -3,6 +3,7 @@
     python -m environments.chat --workdir=runs/dialogue
     python -m environments.chat --policy=hand --domain=camrest676 --path=.../camrest676
     python -m environments.chat --policy=hand --watch=3        # the simulated user talks instead
+    python -m environments.chat --policy=hand --measure=2000   # success and return
 
 An empty line says nothing; the end of input (Ctrl-D) ends the talk.
 """
@@ -10,6 +11,7 @@ An empty line says nothing; the end of input (Ctrl-D) ends the talk.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -19,10 +21,11 @@ import numpy as np
 
 from environments import dialogue_acts as acts
 from environments.hand_policy import HandPolicy
-from environments.rollout import Policy
+from environments.rollout import Policy, play
 from environments.slot_filling import SlotFilling
 from environments.templates import Context, Templates
 from environments.transcript import sentence, transcript
+from environments.value_iteration import Optimum, Rules
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for i in range(flags.watch):
         key = jax.random.fold_in(jax.random.key(flags.seed), i)
         print("\n".join(transcript(environment, policy, key)), end="\n\n")
-    if not flags.watch:
+    if flags.measure:
+        print(measured(environment, policy, flags.measure, flags.seed))
+    elif not flags.watch:
         talk(environment, policy)
     return 0
 
@@ -67,6 +72,19 @@ def talk(environment: SlotFilling, policy: Policy) -> None:
     print("system: I am sorry that I could not help you. Goodbye.")
 
 
+def measured(environment: SlotFilling, policy: Policy, dialogues: int, seed: int) -> str:
+    """A line: success, return and turns with their 95 % intervals, and the optimum if known."""
+    play_all = jax.jit(lambda key: play(environment, policy, key, dialogues))
+    found = jax.device_get(play_all(jax.random.key(seed)))
+    parts = [
+        f"{name} {found[name].mean():.3f} ± {1.96 * found[name].std() / dialogues**0.5:.3f}"
+        for name in ("success", "return", "turns")
+    ]
+    with contextlib.suppress(ValueError):  # most are too large for it
+        parts.append(f"the best return possible {Optimum(Rules.of(environment)).value:.3f}")
+    return ", ".join(parts)
+
+
 def _chosen(flags: argparse.Namespace) -> tuple[SlotFilling, Policy]:
     if flags.policy == "trained":
         if not flags.workdir:
@@ -89,7 +107,8 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--path", default="", help="the domain's file or folder, if not the run's")
     parser.add_argument("--noise", type=float, default=0.05, help="of hearing, 0 to 1 (0.05)")
     parser.add_argument("--watch", type=int, default=0, metavar="N", help="N simulated dialogues")
-    parser.add_argument("--seed", type=int, default=0, help="of --watch")
+    parser.add_argument("--measure", type=int, default=0, metavar="N", help="of N dialogues")
+    parser.add_argument("--seed", type=int, default=0, help="of --watch and --measure")
     return parser.parse_args(arguments)
 
 

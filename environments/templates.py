@@ -70,6 +70,10 @@ class Templates:
     def parse_user(self, text: str, context: Context = NOWHERE) -> Turn:
         """What a person typed -> a turn of at most two acts, LOST if nothing is understood."""
         found = list(self._read(text.strip())) or list(self._search(text, context))
+        kinds = {act.kind for act in found}
+        # Who asks about an offer, or is content, has accepted it.
+        if context.kind == acts.OFFER and kinds & {acts.ASK, acts.DONE} and acts.NO not in kinds:
+            found = [Act(acts.YES), *(act for act in found if act.kind != acts.YES)]
         found = (found or [Act(acts.LOST)])[:AT_ONCE]
         found += [Act(acts.NOTHING)] * (AT_ONCE - len(found))
         kind, slot, value = (np.array(x, np.int32) for x in zip(*found, strict=True))
@@ -114,7 +118,7 @@ class Templates:
         if not informed and not asked and deny:
             informed = [Act(acts.NO, context.slot, self.width + 1)]  # which value, was not said
         yes = not deny and _has(YES, text) and context.kind in (acts.CONFIRM, acts.OFFER)
-        yield from [Act(acts.YES)] if yes or (asked and context.kind == acts.OFFER) else []
+        yield from [Act(acts.YES)] if yes else []
         # Whoever corrects says one thing: more would be read as further corrections.
         yield from informed[:1] if deny else informed
         yield from asked

@@ -141,7 +141,7 @@ class Tracker:
         flags = (~care, known.asked, known.heard, known.confirmed)
         slots = jnp.concatenate([top, jnp.stack(flags, -1)], -1)
         facts = jnp.stack([known.wanted, known.answered], -1)
-        bucket = jnp.searchsorted(jnp.array(BUCKETS), self.matches(known), side="right")
+        bucket = (self.matches(known) >= jnp.array(BUCKETS)).sum()
         common = [
             jnp.exp(self._fits(known.belief).max())[None],
             jnp.arange(len(BUCKETS) + 1) == bucket,

@@ -135,9 +135,9 @@ class Simulator:
     def _tell(self, user: User, kind: int, slot: jax.Array) -> User:
         """Pushes the wish of a slot and pops it: said, and off the agenda."""
         here = jnp.arange(self.actions.slots) == slot
-        wishes = jnp.where(here, 0, user.agenda[: self.actions.slots])
+        act = jnp.arange(len(user.agenda)) == slot
         return user._replace(
-            agenda=user.agenda.at[: self.actions.slots].set(wishes),
+            agenda=jnp.where(act, 0, user.agenda),
             told=user.told | here,
             agreed=user.agreed & ~here,
             said=_turn(kind, slot, user.goal[slot]),
@@ -171,7 +171,7 @@ class Simulator:
     def _answered(self, user: User, fact: jax.Array) -> User:
         at = self.actions.slots + fact
         useful = (user.row >= 0) & (user.agenda[at] > 0)
-        agenda = jnp.where(useful, user.agenda.at[at].set(0), user.agenda)
+        agenda = jnp.where(useful & (jnp.arange(len(user.agenda)) == at), 0, user.agenda)
         user = user._replace(agenda=agenda, annoyance=user.annoyance + ~useful)
         return _where(user.row >= 0, self._go_on(user, silent(), 0), user._replace(said=silent()))
 
@@ -192,7 +192,8 @@ class Simulator:
         instead = others & (table[:, slot] < self.width)
         other = instead.any() & (u[2] < 0.5)
         value = jnp.where(other, table[_one_of(instead, u[1]), slot], self.width)
-        changed = user._replace(goal=user.goal.at[slot].set(value))
+        here = jnp.arange(self.actions.slots) == slot
+        changed = user._replace(goal=jnp.where(here, value, user.goal))
         insists = user._replace(annoyance=user.annoyance + 1)
         return _where(
             met.all(-1).any(),
@@ -205,8 +206,7 @@ class Simulator:
         top = user.agenda[: self.actions.slots].argmax().astype(jnp.int32)
         speaks = (user.agenda[top] > 0) & (u < self.initiative)
         more = self._tell(user, acts.INFORM, top)
-        act = jax.tree.map(lambda x: x[0], more.said)
-        more = more._replace(said=_place(said, act, place))
+        more = more._replace(said=_place(said, more.said, place))
         return _where(speaks, more, user._replace(said=said))
 
 
@@ -238,9 +238,10 @@ def _turn(kind: int | jax.Array, slot: int | jax.Array = 0, value: int | jax.Arr
 
 
 def _place(turn: Turn, act: Turn, place: int) -> Turn:
-    """The turn with one act more; `act` may be a turn whose first act is meant."""
-    first = [jnp.ravel(jnp.asarray(x))[0] for x in act]
-    return Turn(*(t.at[place].set(x.astype(t.dtype)) for t, x in zip(turn, first, strict=True)))
+    """The turn with one act more, the first of `act`."""
+    here = jnp.arange(AT_ONCE) == place
+    first = (jnp.ravel(jnp.asarray(x))[0] for x in act)
+    return Turn(*(jnp.where(here, a.astype(t.dtype), t) for t, a in zip(turn, first, strict=True)))
 
 
 def _where(condition: jax.Array, yes: User, no: User) -> User:

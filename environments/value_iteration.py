@@ -15,11 +15,14 @@ from __future__ import annotations
 import collections
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from environments.dialogue_acts import BOOK, CONFIRM, OFFER, REQUEST
+
+if TYPE_CHECKING:
+    from environments.slot_filling import SlotFilling
 
 Slot = tuple[tuple[float, ...], bool, bool]  # beliefs from the largest down, told, agreed
 Node = tuple[tuple[Slot, ...], int, int]  # slots, annoyance, turn
@@ -28,7 +31,7 @@ DIGITS = 9  # beliefs that agree so far are the same
 
 
 class Rules(NamedTuple):
-    """Numbers of an environments.slot_filling.SlotFilling of the kind above."""
+    """Numbers of a SlotFilling environment of the kind above."""
 
     slots: int
     values: int
@@ -40,6 +43,33 @@ class Rules(NamedTuple):
     nuisance: float
     success: float
     failure: float
+
+    @classmethod
+    def of(cls, environment: SlotFilling) -> Rules:
+        """Raises ValueError for an environment whose optimum this cannot find."""
+        simulator, channel = environment.simulator, environment.channel
+        wanted = dict(constrain=1, impossible=0, requests=0, initiative=0)
+        told = {key: getattr(simulator, key) for key in wanted} | dict(lost=channel.lost)
+        for key, value in {**wanted, "lost": 0}.items():
+            if told[key] != value:
+                raise ValueError(
+                    f"environment.{key}={told[key]}: the optimum is known only where it is {value}."
+                )
+        slots, domain = environment.actions.slots, environment.domain
+        same = {len(values) for values in domain.values} == {domain.width}
+        if not same or len(domain.table) != domain.width**slots:
+            raise ValueError(
+                f'environment.domain="{domain.name}": the optimum is known only where '
+                "slots have equally many values, and each combination is one entity, as in toy."
+            )
+        names = ("patience", "max_turns", "cost", "nuisance", "success", "failure")
+        return cls(
+            slots=slots,
+            values=domain.width,
+            noise=channel.noise,
+            confidence=channel.confidence,
+            **{name: getattr(environment, name) for name in names},
+        )
 
 
 class Optimum:

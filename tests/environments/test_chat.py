@@ -27,7 +27,7 @@ def test_a_person_books_a_cafe(monkeypatch, capsys):
                          "system: What price range would you like?"]  # fmt: skip
     assert said[4].startswith("system: How about thai centre ")
     assert said[5].startswith("system: How about thai centre expensive?")
-    assert said[6] == "system: The phone number of thai centre expensive is 555 121."
+    assert said[6] == "system: The phone number of thai centre expensive is 555 123."
     assert said[7] == "system: I have booked thai centre expensive for you. Goodbye!"
 
 
@@ -40,6 +40,11 @@ def test_watching(capsys):
     assert chat.main([*HAND, "--watch=1"]) == 0
     out = capsys.readouterr().out
     assert "user: " in out and "system: " in out and "(success, return " in out
+
+
+def test_measuring(capsys):
+    assert chat.main([*HAND, "--measure=200"]) == 0
+    assert capsys.readouterr().out.startswith("success 1.000 ± 0.000, return 1")
 
 
 @pytest.mark.parametrize("arguments, sentence", [

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from environments.base import Environment, check, keep
@@ -51,23 +52,21 @@ class LongObservation(Walk):
 
 
 class Endless(Walk):
+    observation_range = (-9, 9)
+
     def step(self, state, action, key):
         return super().step(state | {"time": jnp.array(0)}, action * 0, key)
 
 
 class Fickle(Walk):
+    """Draws from a generator of its own."""
+
+    def __init__(self):
+        self.draw = np.random.default_rng(0).random
+
     def reset(self, key):
-        Fickle.count = getattr(Fickle, "count", 0) + 1
-        state, _ = super().reset(key)
-        return state, jax.pure_callback(self.roll, jax.ShapeDtypeStruct((1,), jnp.float32))
-
-    rolled = 0
-
-    def roll(self):
-        import numpy as np
-
-        Fickle.rolled += 1
-        return np.array([Fickle.rolled % 5], np.float32)
+        kind = jax.ShapeDtypeStruct((1,), jnp.float32)
+        return super().reset(key)[0], jax.pure_callback(lambda: np.float32([self.draw()]), kind)
 
 
 class Host(Walk):

@@ -1,5 +1,7 @@
 """The dialogue and its simulated user: goals, noise, belief, patience, success."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,10 +42,15 @@ def test_hand_policy_on_real_restaurants_in_noise(real_data):
     assert out["success"].mean() > 0.98 and out["return"].mean() > 12.8
 
 
+@functools.cache
+def jitted(environment):
+    return jax.jit(environment.reset), jax.jit(environment.step)
+
+
 def script(environment, key, *turns):
     """Plays acts; yields the state after each, with its reward, done and info."""
-    state, _ = environment.reset(key)
-    step = jax.jit(environment.step)
+    reset, step = jitted(environment)
+    state, _ = reset(key)
     for i, act in enumerate(turns):
         state, *out = step(state, environment.actions.number(*act), jax.random.fold_in(key, i))
         yield state, *out[1:]

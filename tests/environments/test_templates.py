@@ -76,6 +76,7 @@ FREE = [  # toy: indian 0 italian 1 thai 2; centre 0 north 1 south 2; cheap, exp
     ("nope", Context(acts.OFFER, 2), [Act(acts.NO, 2, 4)]),
     ("then indian", Context(acts.SORRY), [Act(acts.RELAX, 0, 0)]),
     ("what's their phone number?", Context(acts.OFFER), [Act(acts.YES), Act(acts.ASK, 0)]),
+    ("fine, thank you", Context(acts.OFFER), [Act(acts.YES), Act(acts.DONE)]),
     ("and the address", Context(acts.ANSWER), [Act(acts.ASK, 1)]),
     ("thanks, bye", Context(acts.ANSWER), [Act(acts.DONE)]),
     ("xyzzy", Context(), [Act(acts.LOST)]),

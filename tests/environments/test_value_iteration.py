@@ -12,13 +12,6 @@ from environments.value_iteration import Optimum, Rules
 SMALL = dict(constrain=1.0, impossible=0.0, requests=0.0, initiative=0.0, patience=2, max_turns=8)
 
 
-def rules(environment: SlotFilling) -> Rules:
-    e = environment
-    confidence = e.channel.confidence
-    return Rules(e.actions.slots, 3, e.channel.noise, confidence, e.patience, e.max_turns, e.cost,
-                 e.nuisance, e.success, e.failure)  # fmt: skip
-
-
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_without_noise_each_slot_is_asked_once(slots):
     best = Optimum(Rules(slots, 3, 0.0, (0.8, 0.4), 2, 8, 1.0, 1.0, 20.0, 10.0))
@@ -45,7 +38,7 @@ def test_one_slot_of_two_values_by_hand():
 def test_the_environment_pays_the_optimum():
     """Played by the policy of the value iteration; the mean is within 3 standard errors."""
     e = SlotFilling(domain="toy", slots=("food", "area"), requestable=("phone",), **SMALL)
-    best, n = Optimum(rules(e)), 2000
+    best, n = Optimum(Rules.of(e)), 2000
     step = jax.jit(jax.vmap(e.step))
     key = jax.random.key(0)
     state, _ = jax.jit(jax.vmap(e.reset))(jax.random.split(key, n))
@@ -68,3 +61,12 @@ def test_the_environment_pays_the_optimum():
     print(
         total.mean(), total.std() / n**0.5, best.value, success.mean(), len(best._best), best.nodes
     )
+
+
+def test_where_the_optimum_is_not_known():
+    with pytest.raises(ValueError, match="environment.initiative=0.5: the optimum is known only"):
+        Rules.of(SlotFilling(**{**SMALL, "initiative": 0.5}))
+    few = SlotFilling(**SMALL)
+    few.domain = few.domain._replace(table=few.domain.table[:9])
+    with pytest.raises(ValueError, match='domain="toy": the optimum is known only where'):
+        Rules.of(few)
