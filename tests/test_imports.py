@@ -25,7 +25,7 @@ MAY = {
     "training": ({"training"}, {"flax", "PIL", "grain"}),
     "serving": (
         {"serving", "models", "metrics", "data.tokenizer", "data.images", "data.search_options"}
-        | {"training.checkpoint", "training.build"},
+        | {"training.checkpoint", "training.build", "training.state"},
         {"optax"},
     ),
 }

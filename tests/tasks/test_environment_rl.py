@@ -8,7 +8,7 @@ import pytest
 
 from environments.base import Environment
 from environments.slot_filling import SlotFilling
-from environments.value_iteration import Optimum
+from environments.value_iteration import Optimum, Rules
 from models.actor import Actor
 from models.functional import functional
 from tasks.environment_rl import EnvironmentRL
@@ -38,9 +38,7 @@ class Repeat(Environment):
 
 
 def model(environment, hidden=(16,)):
-    sizes = dict(
-        observation_size=environment.observation_size, num_actions=environment.num_actions
-    )
+    sizes = dict(observation_size=environment.observation_size, num_actions=environment.num_actions)
     return functional(lambda rngs: Actor(**sizes, hidden=hidden, rngs=rngs))
 
 
@@ -107,4 +105,4 @@ def test_the_small_dialogue_comes_within_a_hundredth_of_its_optimum():
     state, _ = learned(task, 400, episodes=256, lr=1e-3, passes=4)
     play = jax.jit(task.predictors()["play"])
     found = play(task.variables(state), jnp.arange(10_000))
-    assert float(found["return"].mean()) >= 0.98 * Optimum.of(environment).value
+    assert float(found["return"].mean()) >= 0.98 * Optimum(Rules.of(environment)).value
