@@ -21,7 +21,7 @@ from configs.common import finish, preferences
 
 def get_config(arg: str = ""):
     c = preferences()
-    c.total_steps = 400
+    c.total_steps = 1_000
     c.data = dict(
         type="preferences",
         source="synthetic_preferences",
@@ -46,7 +46,7 @@ def get_config(arg: str = ""):
         length=8,
     )
     c.optim.update(lr=3e-3, warmup=50)
-    dev = dict(type="preferences", split="dev", every=100)
+    dev = dict(type="preferences", split="dev", every=250)
     c.evals = dict(dev=dev, test=dev | dict(split="test", every=0))
-    c.checkpoint.every = 100
+    c.checkpoint.every = 250
     return finish(c, arg)
