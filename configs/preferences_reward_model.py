@@ -15,7 +15,7 @@ from configs.common import finish, preferences
 
 def get_config(arg: str = ""):
     c = preferences()
-    c.total_steps = 400
+    c.total_steps = 1_000
     c.data = dict(
         type="preferences",
         source="synthetic_preferences",
@@ -34,7 +34,7 @@ def get_config(arg: str = ""):
     )
     c.task = dict(type="reward_model")
     c.optim.update(lr=5e-3, warmup=50)
-    dev = dict(type="preferences", split="dev", every=100)
+    dev = dict(type="preferences", split="dev", every=250)
     c.evals = dict(dev=dev, test=dev | dict(split="test", every=0))
-    c.checkpoint.every = 100
+    c.checkpoint.every = 250
     return finish(c, arg)

@@ -17,7 +17,7 @@ from evaluators.preferences import Judged, Preferences
 from evaluators.watcher import history
 from metrics.intervals import Interval
 
-SHARES = ("accuracy", "ECE", "Bayes accuracy")  # shown in %
+SHARES = ("accuracy", "ECE", "expected accuracy", "Bayes accuracy")  # shown in %
 SHOWN = 8  # pairs in a list
 FAINT, FIRST = "#020202", next(iter(SERIES))
 CHANCE = 0.5

@@ -90,12 +90,12 @@ class Preferences:
         return values
 
     def intervals(self) -> dict[str, Interval]:
-        """accuracy (a tie is half right), ECE, nll, the margin and both answers' rewards."""
+        """accuracy (a tie is half right), ECE, nll, the margin and both answers' rewards, and
+        `known_utility`."""
         margin = self.each["margin"]
         means = {"nll": np.logaddexp(0, -margin), **self.each}
         found = {"accuracy": interval(self.right()), "ECE": self.calibration()}
-        if best := self.bayes():
-            found["Bayes accuracy"] = best
+        found |= self.known_utility()
         return found | {name: interval(x) for name, x in means.items()}
 
     def right(self) -> np.ndarray:
@@ -115,15 +115,15 @@ class Preferences:
         """How often each confidence came true."""
         return bins(self.confidence(), self.right())
 
-    def bayes(self) -> Interval | None:
-        """The accuracy that can be expected of whoever knows the pairs' utility, where it is known.
-
-        Its interval is that of the pairs, not of what people said of them.
+    def known_utility(self) -> dict[str, Interval]:
+        """Where the pairs' utility is known: the best accuracy that can be expected, Bayes', and
+        what can be expected of this model's choices, over what people might have said.
         """
         if not all(pair.utility for pair in self.known):
-            return None
-        utility = np.array([pair.utility for pair in self.known])
-        return interval(sigmoid(np.abs(utility[:, 0] - utility[:, 1])))
+            return {}
+        gap = np.subtract(*np.array([pair.utility for pair in self.known]).T)
+        taken = interval(sigmoid(np.sign(self.each["margin"]) * gap))
+        return {"expected accuracy": taken, "Bayes accuracy": interval(sigmoid(np.abs(gap)))}
 
     def judged(self) -> list[Judged]:
         """Every pair, from the one judged most wrongly to the one judged most rightly."""

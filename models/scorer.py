@@ -17,7 +17,7 @@ from models.decoding import BOS, EOS, PAD
 from models.functional import accepted
 from models.layers import subkey
 
-DECAY = 0.99  # of the averages; they begin as plain ones
+DECAY = 0.95  # of the averages: the model they are about moves on; they begin as plain ones
 EPSILON = 1e-8  # of a variance
 
 

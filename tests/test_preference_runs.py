@@ -14,6 +14,7 @@ from rewards.model import Model
 from serving.trained_run import trained
 from training.checkpoint import Checkpointer
 from training.guard import guard_config
+from training.sharding import make_mesh, put_batch
 from training.warm_start import warm_start
 
 
@@ -80,3 +81,30 @@ def test_a_policy_is_read_back_without_its_reference(policy):
     rows = next(built.data.one_pass("dev", 8))
     found = jax.jit(reward)(rows["chosen"][..., 1:], rows, reward.variables)
     assert found.shape == (8, 1) and (np.asarray(found) < 0).all()
+
+
+def test_a_language_model_learns_from_a_learned_reward(reward_model):
+    """One update of text RL: the run's weights are constants of the state, and no others of it."""
+    workdir, built, state = reward_model
+    c = preferences_dpo.get_config("smoke").copy_and_resolve_references().unlock()
+    c.data.update(options=dict(pairs=(16, 24, 8)), answers="chosen")
+    c.data.tokenizer = str(workdir / "vocabulary.json")
+    liked = dict(type="model", workdir=str(workdir), weight=2.0)
+    c.task = dict(type="text_rl", samples=2, length=4, rewards=dict(liked=liked))
+    c.evals = {}
+    policy = experiment.build(c, mesh=make_mesh(devices=jax.devices()[:1]))
+    policy.task.attach(policy.data, None)
+    begin = policy.init()
+    for a, b in zip(
+        *map(jax.tree.leaves, (begin.frozen, built.task.variables(state))), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    batch = put_batch(next(policy.batches(0)), policy.mesh)
+    before = jax.device_get(begin.params)
+    after, metrics = policy.train_step(begin, batch)
+    assert np.isfinite(metrics["reward/liked"]) and metrics["nonfinite"] == 0
+    moved = [
+        np.abs(a - b).max()
+        for a, b in zip(*map(jax.tree.leaves, (before, after.params)), strict=True)
+    ]
+    assert max(moved) > 0

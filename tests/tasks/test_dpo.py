@@ -50,7 +50,8 @@ def test_log_probabilities_are_those_of_the_words_one_by_one():
     variables = policy(state.params, state)
     found = jax.jit(task.log_probabilities)(variables, batch)
     tokens = np.concatenate([batch["chosen"], batch["rejected"]], axis=1)
-    cache = task.model.apply(variables, batch["prompt"], 2, tokens.shape[2], method="start")
+    start = jax.jit(functools.partial(task.model.apply, method="start"), static_argnums=(2, 3))
+    cache = start(variables, batch["prompt"], 2, tokens.shape[2])
     step = jax.jit(functools.partial(task.model.apply, method="step"))
     total = np.zeros(tokens.shape[:2])
     for t in range(tokens.shape[2] - 1):
@@ -143,10 +144,10 @@ def test_dropout_is_the_policys_alone():
 
 def test_the_implied_reward_is_the_utility():
     """β log π/π_ref of every text there is, up to a constant of each prompt."""
-    data = made_up(words=WORDS, max_len=LENGTH, scale=SCALE, batch_size=128)
+    data = made_up(words=WORDS, max_len=LENGTH, scale=SCALE, batch_size=64)
     words = data.tokenizer
     task = DPO(model=language_model(len(words), width=16), beta=BETA)
-    state = trained(task, data, steps=400, lr=1e-2)
+    state = trained(task, data, steps=300, lr=1e-2)
     texts = list(synthetic_preferences.texts(WORDS, LENGTH))
     rows = [[BOS, *words.encode(text), EOS] for text in texts]
     rows = np.array([row + [0] * (LENGTH + 2 - len(row)) for row in rows])
