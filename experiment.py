@@ -199,7 +199,7 @@ def _teachers(task: Any, data: Any, mesh: Any) -> dict[str, list]:
                 f"config.task.teachers: {run} has another vocabulary than the data; set "
                 f"data.tokenizer={run}/vocabulary.json, which all teachers must share."
             )
-        size = teacher.config["data"]["image_size"]
+        size = teacher.config["data"].get("image_size", 0)
         if size != data.image_size:
             raise ValueError(
                 f"config.task.teachers: {run} was trained with data.image_size={size}, but here it "
@@ -337,7 +337,7 @@ def restore_ensemble(
     for workdir in workdirs[1:]:
         c = read_config(workdir)
         pair = Tokenizer.load(f"{workdir}/vocabulary.json").hash, b.data.tokenizer.hash
-        sizes = c["data"]["image_size"], b.data.image_size
+        sizes = c["data"].get("image_size", 0), b.data.image_size
         crops = c["data"].get("image_crop") or 1.0, b.data.image_crop
         same = dict(vocabularies=pair, image_sizes=sizes, image_crops=crops)
         check_member(workdir, workdirs[0], **same)

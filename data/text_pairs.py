@@ -49,7 +49,7 @@ class TextPairs:
     Raises: ValueError or FileNotFoundError, one sentence naming the config key or file:line.
     """
 
-    cached_views = 0  # there are no images whose features could be kept
+    image_size, image_crop, cached_views = 0, 1.0, 0  # there are no images
 
     def __init__(
         self,

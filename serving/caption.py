@@ -58,6 +58,8 @@ class Photographs(Program):
     ):
         run = trained(workdir, checkpoint, ensemble)
         config, tokenizer = run.config, run.tokenizer
+        if "image_size" not in config["data"]:
+            raise ValueError("this run reads no images: see what it writes by evaluators.run")
         language = language or "".join(tokenizer.languages[:1])
         options = {"beam": 3, "length": config["data"]["max_len"]}
         options |= {k: v for k, v in config.get("task", {}).items() if k == "length"}

@@ -45,7 +45,7 @@ def trained(
     for other in ensemble:
         theirs = read_config(other)
         words = Tokenizer.load(pathlib.Path(other) / "vocabulary.json")
-        sizes = theirs["data"]["image_size"], config["data"]["image_size"]
+        sizes = tuple(c["data"].get("image_size", 0) for c in (theirs, config))
         pair = words.hash, tokenizer.hash
         crops = tuple(c["data"].get("image_crop") or 1.0 for c in (theirs, config))
         same = dict(vocabularies=pair, image_sizes=sizes, image_crops=crops)
