@@ -3,13 +3,14 @@
 The same table, types and evaluation episodes as data/tagging_episodes.py; only training differs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from data import plan
-from data.episodes import ENDLESS, take
+from data.episodes import take
+from data.stream import Batch
 from data.tagging_episodes import TaggingEpisodes
 
 
@@ -23,20 +24,11 @@ class TaggedRows(TaggingEpisodes):
     def facts(self) -> dict[str, Any]:
         return super().facts | {"ways": len(self.classes("train")) + 1}
 
-    def batches(
-        self,
-        split: str = "train",
-        *,
-        start: int = 0,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> Iterator[dict[str, Any]]:
-        """Endless batches from step `start`: every sentence once an epoch, in another order."""
-        block = plan.host_block(self.batch_size, process, processes)
+    def step(self, split: str, seed: int) -> Callable[[int, slice], Batch]:
+        """Every sentence once an epoch, in another order."""
         pool = np.flatnonzero(self._split == "train")
 
-        def make(i: int) -> dict[str, Any]:
+        def make(i: int, block: slice) -> Batch:
             rows = pool[plan.shuffled(len(pool), seed, i * self.batch_size, self.batch_size)]
             length = self._length(rows, self.columns)
             columns = {k: self.columns[k] for k in (*self.inputs, "tag")}
@@ -45,4 +37,4 @@ class TaggedRows(TaggingEpisodes):
             label = np.zeros(len(rows[block]), np.int32)
             return batch | {"label": label, "index": rows[block].astype(np.int32)}
 
-        return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
+        return make
