@@ -15,15 +15,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+import task_parts
 from data.tokenizer import Tokenizer
 from evaluators.embedded import Embedded
 from models import lora, pretrained
 from models.ensemble import Ensemble, check_member
 from models.functional import accepted, functional
-from rewards.composite import SUM, Composite, Term
-from serving.trained_run import trained
 from tasks import maml
-from tasks.base import Task
 from training import build as sections
 from training import sharding
 from training.checkpoint import Checkpointer
@@ -116,16 +114,17 @@ def build(config: Any, *, data: Any = None, mesh: Any = None, weights: bool = Tr
         if "cached_views" in c.data:
             c.task.train_stats, c.data.cached_views = True, 0
     data = data or sections.construct("data", c.data)
-    environment = _environment(c.task)
+    environment = task_parts.environment(c.task)
     adapters = model_section.pop("lora", None)
     made = sections.maker("models", model_section)
-    facts = accepted(made, data.facts | _sizes(environment))
+    facts = accepted(made, data.facts | task_parts.sizes(environment))
     if "ways" in facts and "ways" in sections.parameters(made.func):
         c.model.ways = facts["ways"]  # saved with the run: other data may have other classes
     model = functional(lambda rngs: made(**facts, rngs=rngs))
     if adapters:
         model = sections.call(lora.LoRA, adapters, where="config.model.lora", base=model)
-    given = (_teachers(c.task, data, mesh) if weights else {}) | _rewards(c.task) | environment
+    given = task_parts.rewards(c.task) | environment
+    given |= task_parts.teachers(c.task, data, mesh) if weights else {}
     section = {k: v for k, v in c.task.to_dict().items() if k not in (*given, "teachers")}
     task = sections.construct("tasks", section, model=model, **given)
     run = dict(where="config.optim", total_steps=c.total_steps)
@@ -150,7 +149,7 @@ def _check_updates(c: Any, task: Any) -> None:
                 f"config.{key}={value} is not a multiple of step.updates_per_call={n}; "
                 f"nearest {sharding.nearest(value, n)}."
             )
-    if n > 1 and type(task).prepare is not Task.prepare:
+    if n > 1 and task.prepares:
         raise sections.ConfigError(
             f"config.step.updates_per_call={n}: {type(task).__name__} prepares every batch, so "
             "only one update fits into a call; set it to 1."
@@ -180,78 +179,6 @@ def evaluator(task: Any, section: Any, *, where: str, **run: Any) -> Any:
     run |= dict(batch_norm=getattr(task, "batch_norm", ""))
     taken = {k: v for k, v in run.items() if k in sections.parameters(cls)}
     return sections.construct("evaluators", section, where=where, **taken)
-
-
-def _teachers(task: Any, data: Any, mesh: Any) -> dict[str, list]:
-    """{"teachers": [(model, variables)]} of the trained runs that config.task names, if it does.
-
-    Raises ValueError where one has another vocabulary or image size than the data.
-    """
-    if "teachers" not in task:
-        return {}
-    sections.maker("tasks", task)  # a key that the task does not take is said before any is read
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    found = []
-    for run in task.teachers:
-        teacher = trained(run)
-        if teacher.tokenizer.hash != data.tokenizer.hash:
-            raise ValueError(
-                f"config.task.teachers: {run} has another vocabulary than the data; set "
-                f"data.tokenizer={run}/vocabulary.json, which all teachers must share."
-            )
-        size = teacher.config["data"].get("image_size", 0)
-        if size != data.image_size:
-            raise ValueError(
-                f"config.task.teachers: {run} was trained with data.image_size={size}, but here it "
-                f"is {data.image_size}; make them equal."
-            )
-        found.append((teacher.model, jax.device_put(teacher.variables, everywhere)))
-    return {"teachers": found}
-
-
-def _environment(task: Any) -> dict[str, Any]:
-    """{"environment": the one that config.task names}, or nothing."""
-    if "environment" not in task:
-        return {}
-    where = "config.task.environment"
-    return {"environment": sections.construct("environments", task.environment, where=where)}
-
-
-def _sizes(given: Mapping[str, Any]) -> dict[str, int]:
-    """What a model is made for: an environment's sizes."""
-    of = given.get("environment")
-    return {k: getattr(of, k) for k in ("observation_size", "num_actions")} if of else {}
-
-
-def _rewards(task: Any) -> dict[str, Composite]:
-    """{"rewards": the composite that config.task.rewards names, a section for each term}.
-
-    A section's own keys are its Term's and its reward's; "sum" is about all of them together.
-    """
-    if "rewards" not in task:
-        return {}
-    terms, own = {}, [n for n in sections.parameters(Term) if n not in ("self", "reward")]
-    for name, section in task.rewards.to_dict().items():
-        where = f"config.task.rewards.{name}"
-        if name == SUM:
-            continue
-        if not isinstance(section, Mapping):
-            raise sections.ConfigError(f"{where}={section!r}: a reward is a dict(type=...).")
-        rest = {k: v for k, v in section.items() if k not in own}
-        reward = sections.construct("rewards", rest, where=where, **_run_of(rest, where))
-        section = {k: v for k, v in section.items() if k in own}
-        terms[name] = sections.call(Term, section, where=where, reward=reward)
-    together = task.rewards.to_dict().get(SUM, {})
-    where = f"config.task.rewards.{SUM}"
-    return {"rewards": sections.call(Composite, together, where=where, terms=terms)}
-
-
-def _run_of(section: Mapping, where: str) -> dict[str, Any]:
-    """{"run": what is in its workdir} of a reward that is a trained model."""
-    if not section.get("workdir"):
-        return {}
-    takes = sections.parameters(sections.find_class("rewards", section["type"], where))
-    return {"run": trained(section["workdir"])} if "run" in takes else {}
 
 
 def restore(

@@ -82,6 +82,11 @@ class Task:
         vars(task).update(values)
         return task
 
+    @property
+    def prepares(self) -> bool:
+        """Whether `prepare` does anything."""
+        return type(self).prepare is not Task.prepare
+
     def prepare(self, state: Any, batch: Batch, key: jax.Array) -> Batch:
         """Before the update: rollouts, host rewards. Default: the batch itself."""
         return batch

@@ -86,6 +86,10 @@ class EnvironmentRL(Task):
         variables = self.model.init(key)
         return variables["params"], variables["stats"]
 
+    @property
+    def prepares(self) -> bool:
+        return self.before
+
     def prepare(self, state: Any, batch: Batch, key: jax.Array) -> Batch:
         """With `before`, the episodes; else the batch itself."""
         if not self.before:

@@ -129,6 +129,10 @@ class TextPolicy(Captioning):
 
     # The texts.
 
+    @property
+    def prepares(self) -> bool:
+        return self.before
+
     def prepare(self, state: Any, batch: Batch, key: jax.Array) -> Batch:
         """Texts, old log-probabilities and host rewards where they are made before the step."""
         if not self.before:

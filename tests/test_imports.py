@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = {
     "configs", "models", "metrics", "rewards", "data", "environments", "tasks", "evaluators",
-    "training", "serving", "benchmarks", "train", "experiment",
+    "training", "serving", "benchmarks", "train", "experiment", "task_parts",
 }  # fmt: skip
 # room -> (rooms it may import, libraries it may never import)
 MAY = {
