@@ -23,17 +23,8 @@ from tasks.captioning import Captioning, inputs_of
 from tasks.policy_gradient import aggregate
 from training.sharding import ASIDE
 
-ROLLED = (
-    "sampled",
-    "greedy",
-    "old",
-    "host",
-    "value",
-    "advantage",
-    "target",
-    "apart",
-)  # what a rollout adds to a batch
-
+# What a rollout adds to a batch.
+ROLLED = ("sampled", "greedy", "old", "host", "value", "advantage", "target", "apart")
 COLLAPSED, WEAK = 0.1, 0.9  # shares from which a run's user is told
 
 
