@@ -14,11 +14,12 @@ from jax import lax
 
 from models.functional import Model
 from rewards.composite import Composite
+from rewards.shaping import shaped
 from tasks import divergence, rollouts
 from tasks.advantages import gae, whitened
 from tasks.base import Aux, Batch, Tree
 from tasks.policy_gradient import AGGREGATES, aggregate, clipped_value_loss, surrogate
-from tasks.text_policy import TextPolicy, drop_aside, real_rows
+from tasks.text_policy import TextPolicy, drop_aside, real_rows, without_rollout
 from training.sharding import ASIDE
 
 
@@ -37,6 +38,8 @@ class ActorCritic(TextPolicy):
     value_detached  the critic's loss leaves the policy's parameters alone
     kl              β of KL(π ‖ π_ref); with kl_target it is only the first one, and follows the
                     texts' divergence: β ← β (1 + clip(KL / target − 1, ±.2) texts / horizon)
+    shaping         the term of the rewards whose score of the words so far is a potential: its
+                    difference pays every word (Ng et al. 1999), and no policy's rank changes
     entropy         bonus on the entropy of each word's distribution
     aggregate       see tasks/policy_gradient.py
     options         those of TextPolicy: rewards, samples, temperature, likelihood, before, ...
@@ -58,6 +61,7 @@ class ActorCritic(TextPolicy):
         kl: float = 0.0,
         kl_target: float = 0.0,
         kl_horizon: float = 10_000.0,
+        shaping: str = "",
         entropy: float = 0.0,
         aggregate: str = "token_mean",
         **options: Any,
@@ -70,7 +74,10 @@ class ActorCritic(TextPolicy):
         self.clip = tuple(clip) or None
         self.value, self.value_clip, self.value_detached = value, value_clip, value_detached
         self.kl, self.kl_target, self.kl_horizon = kl, kl_target, kl_horizon
-        self.entropy, self.aggregate = entropy, aggregate
+        self.shaping, self.entropy, self.aggregate = shaping, entropy, aggregate
+        if shaping and shaping not in rewards.terms:
+            known = ", ".join(rewards.terms)
+            raise ValueError(f'config.task.shaping="{shaping}" is no term of the rewards: {known}.')
         self.keeps_reference = bool(kl)
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
@@ -99,11 +106,20 @@ class ActorCritic(TextPolicy):
         score, _, _ = self.worth(state, batch)
         last = mask & ~jnp.concatenate([mask[..., 1:], jnp.zeros_like(mask[..., :1])], axis=-1)
         reward = score[..., None] * last - state.stats[ASIDE]["kl"] * apart
+        if self.shaping:
+            reward = reward + self._potential(state, batch) * mask
         advantage, target = gae(reward, value, mask, gamma=self.gamma, lam=self.lam)
         if self.whiten:
             advantage = whitened(advantage, mask)
         found = dict(value=value, advantage=advantage, target=target * mask, apart=apart)
         return lax.stop_gradient(found)
+
+    def _potential(self, state: Any, batch: Batch) -> jax.Array:
+        """What each token changes of the potential, [B, N, T]."""
+        term, known = self.rewards.terms[self.shaping], without_rollout(batch)
+        weights = state.frozen[ASIDE].get("rewards", {}).get(self.shaping)
+        found = shaped(term.reward, batch["sampled"], known, weights, gamma=self.gamma)
+        return term.weight * found
 
     def learn(
         self, params: Tree, state: Any, batch: Batch, key: jax.Array

@@ -198,7 +198,7 @@ class TextPolicy(Captioning):
     ) -> tuple[jax.Array, dict[str, jax.Array], dict[str, Tree]]:
         """(reward [B, N], {"greedy" [B, 1] and each term [B, N]}, new running means)."""
         own, real = dict(state.stats[ASIDE]), real_rows(batch)
-        known = {k: v for k, v in batch.items() if k not in ROLLED}
+        known = without_rollout(batch)
         how = (known, state.frozen[ASIDE].get("rewards", {}), own["rewards"])
         ask = lambda which: self.rewards(  # noqa: E731
             batch[which], *how, real=real, given=batch.get("host", {}).get(which)
@@ -217,7 +217,7 @@ class TextPolicy(Captioning):
 
         texts: what the loss counts of each input, 0 = all samples: references weigh as much.
         """
-        known = {k: v for k, v in batch.items() if k not in ROLLED}
+        known = without_rollout(batch)
         policy = self.policy(params, state)
         view = state.replace(frozen={}, stats=policy["stats"])
         out, _ = self.read(policy["params"], view, known, key)
@@ -287,6 +287,11 @@ def real_rows(batch: Batch) -> jax.Array:
     """Rows [B] that are no padding."""
     tokens = batch["tokens"]
     return batch["index"] >= 0 if "index" in batch else jnp.ones(len(tokens), bool)
+
+
+def without_rollout(batch: Batch) -> dict:
+    """A batch as the data gave it."""
+    return {k: v for k, v in batch.items() if k not in ROLLED}
 
 
 def drop_aside(tree: Tree) -> dict:

@@ -1,5 +1,7 @@
 """The critic as a baseline that biases nothing, and PPO's bookkeeping."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +63,20 @@ def test_a_shorter_horizon_is_biased_while_the_critic_is_wrong():
     made, params = task(lam=0.5), parameters(1) | {"aside": {"critic": critic()}}
     found = expected(made, params, tabular.state(made))
     assert cosine(found["table"], exact(of_reward, params)) < 0.99
+
+
+def test_shaping_by_a_potential_leaves_the_gradient_unbiased():
+    likes = lambda tokens, batch, variables: (tokens == 4).sum(-1) * 0.7  # noqa: E731
+    worth = tabular.Worth(WORTH)
+    worth.terms = {"likes": types.SimpleNamespace(reward=likes, weight=2.0, normalise="none")}
+    made = ActorCritic(model=tabular.model(), rewards=worth, shaping="likes", **PLAIN)
+    params = parameters(1) | {"aside": {"critic": critic()}}
+    state = tabular.state(made)
+    batch = {**tabular.batch(), "sampled": jnp.asarray(tabular.texts()[None, 7:8])}
+    plain = task().weigh(params, tabular.state(task()), batch)["advantage"]
+    assert float(jnp.abs(made.weigh(params, state, batch)["advantage"] - plain).max()) > 0.5
+    found = expected(made, params, state)
+    np.testing.assert_allclose(found["table"], exact(of_reward, params), atol=1e-12)
 
 
 def test_the_critic_learns_the_expected_return():
