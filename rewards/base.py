@@ -31,6 +31,9 @@ class Reward:
     def attach(self, data: Any) -> None:
         """Before the first step: host tables from the data. Default: nothing."""
 
+    def stand_in(self) -> None:
+        """Instead of `attach`, to compile without data: the tables, empty."""
+
     def __call__(self, tokens: jax.Array, batch: Batch, variables: Tree | None = None) -> jax.Array:
         """tokens int32 [B, N, T] = words EOS PAD.. (no EOS: cut) -> float32 [B, N].
 

@@ -48,6 +48,9 @@ class Cider(Reward):
             counts = frequencies.of_data(data)
         self.table = idf.pack(*counts)
 
+    def stand_in(self) -> None:
+        self.table = table([])
+
     def __call__(self, tokens: jax.Array, batch: Batch, variables: Tree | None = None) -> jax.Array:
         if self.table is None:
             raise ValueError('reward "cider" needs document frequencies: attach the data first.')

@@ -117,6 +117,9 @@ class Task:
         splits: those that will be read, () = all.
         """
 
+    def stand_in(self) -> None:
+        """Instead of `attach`, to compile without data: tables that data would fill, empty."""
+
     def predictors(self) -> dict[str, Callable]:
         """Named pure functions (variables, batch, **options) -> arrays, for evaluators."""
         return {}

@@ -78,8 +78,6 @@ class TextPolicy(Captioning):
         self._roll: Any = None
         self._weigh: Any = None
 
-    # The state.
-
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         params, stats = super().init(key)
         empty = jax.tree.map(jnp.zeros_like, self.rewards.variables)  # filled by `loaded`
@@ -117,6 +115,10 @@ class TextPolicy(Captioning):
         """As Captioning's; rewards read their tables too."""
         super().attach(data, variables, splits)
         self.rewards.attach(data)
+
+    def stand_in(self) -> None:
+        for term in self.rewards.terms.values():
+            term.reward.stand_in()
 
     # The texts.
 
@@ -190,8 +192,6 @@ class TextPolicy(Captioning):
         """What the policy with these variables says of texts [B, N, T]."""
         how = dict(temperature=self.temperature, bos=bos_of(batch))
         return rollouts.words_of(self.model, variables, inputs_of(batch), tokens, **how)
-
-    # What they are worth.
 
     def worth(
         self, state: Any, batch: Batch

@@ -159,6 +159,7 @@ def report_for(
     mesh = make_mesh(**config.mesh, devices=devices)
     data = shapes_of(config.data, vocab_size)
     made = train.build(config, data=data, mesh=mesh, weights=False)
+    made.task.stand_in()
     state, batch = made.abstract(), data.batch()
     if made.config.data.get("cached_views", 0):  # the step reads features that were kept
         encode = made.task.predictors()["features"]

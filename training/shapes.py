@@ -12,6 +12,7 @@ def shapes_of(
 ) -> CaptionShapes | EpisodeShapes | PreferenceShapes:
     """For config.data. vocab_size: 0 = the limit in the config."""
     kinds = dict(captions=CaptionShapes, preferences=PreferenceShapes, text_pairs=PairShapes)
+    kinds["numbered"] = NumberShapes
     return kinds.get(section.type, EpisodeShapes)(section, vocab_size)
 
 
@@ -62,6 +63,19 @@ class PairShapes(CaptionShapes):
             "tokens": np.zeros((rows, 1, words + 2), np.int32),
             "index": np.zeros(rows, np.int32),
         }
+
+
+class NumberShapes:
+    """Stands in for `data.numbered`."""
+
+    tokenizer = None
+
+    def __init__(self, section: Any, vocab_size: int):
+        self.facts, self._rows = {}, section.batch_size
+
+    def batch(self) -> dict[str, np.ndarray]:
+        """A host batch of zeros."""
+        return {"index": np.zeros(self._rows, np.int32)}
 
 
 class EpisodeShapes:
