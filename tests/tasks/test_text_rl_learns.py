@@ -65,10 +65,13 @@ def test_ppo_reaches_it_too():
     "options",
     [
         dict(baseline="greedy"),
-        dict(baseline="moving_average"),
+        pytest.param(dict(baseline="moving_average"), marks=pytest.mark.slow),
         dict(baseline="group", scale="group", aggregate="sequence_mean", clip=(0.2, 0.2)),
-        dict(baseline="group", aggregate="constant"),
-        dict(baseline="group", scale="group", aggregate="token_mean", clip=(0.2, 0.28)),
+        pytest.param(dict(baseline="group", aggregate="constant"), marks=pytest.mark.slow),
+        pytest.param(
+            dict(baseline="group", scale="group", aggregate="token_mean", clip=(0.2, 0.28)),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["scst", "reinforce", "grpo", "dr_grpo", "dapo"],
 )
