@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import json
 import pathlib
 import sys
@@ -24,7 +25,9 @@ from evaluators.summary import print_scores, score_rows
 from training.build import find_class
 
 OVERRIDE = "--config."
-FEW_SHOT, PREFERENCES = "few_shot", "preference_report"  # summaries of evaluators
+FEW_SHOT = "few_shot"
+# Summaries of evaluators -> the file that runs them.
+RUNNERS = {"preference_report": "run_preferences", "environment_summary": "run_environment"}
 
 
 def shared_flags(prog: str, description: str) -> argparse.ArgumentParser:
@@ -189,16 +192,17 @@ def kind_of(arguments: Sequence[str]) -> str:
     kinds = {kind.summary for kind in found}
     if known.config and FEW_SHOT not in kinds:
         raise ValueError(f"--config={known.config} has no episodes to score; give a --workdir.")
-    return next((kind for kind in (FEW_SHOT, PREFERENCES) if kind in kinds), "summary")
+    return next((kind for kind in (FEW_SHOT, *RUNNERS) if kind in kinds), "summary")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 with one sentence on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments in (["-h"], ["--help"]):
-        from evaluators import run_episodes, run_preferences
+        from evaluators import run_environment, run_episodes, run_preferences
 
-        for made in (parser(), run_episodes.parser(), run_preferences.parser()):
+        runners = (run_episodes, run_preferences, run_environment)
+        for made in (parser(), *(runner.parser() for runner in runners)):
             print(f"{made.format_help()}\n")
         sys.exit(0)
     try:
@@ -207,10 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from evaluators import run_episodes
 
             run_episodes.run(*run_episodes.parse(arguments))
-        elif kind == PREFERENCES:
-            from evaluators import run_preferences
-
-            run_preferences.run(*run_preferences.parse(arguments))
+        elif kind in RUNNERS:
+            runner = importlib.import_module(f"evaluators.{RUNNERS[kind]}")
+            runner.run(*runner.parse(arguments))
         else:
             run(*parse(arguments))
     except (ValueError, OSError) as error:

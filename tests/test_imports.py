@@ -32,8 +32,9 @@ MAY = {
 # Command lines: they rebuild a run, so they stand at the door beside train.py.
 ENTRY_POINTS = {
     "evaluators/run.py", "evaluators/run_episodes.py", "evaluators/run_preferences.py",
-    "evaluators/look.py", "serving/classify.py", "training/compile.py", "training/sweep_run.py",
-    "rewards/frequencies.py", "rewards/inspect.py", "environments/trained_policy.py",
+    "evaluators/run_environment.py", "evaluators/look.py", "serving/classify.py",
+    "training/compile.py", "training/sweep_run.py", "rewards/frequencies.py", "rewards/inspect.py",
+    "environments/trained_policy.py",
 }  # fmt: skip
 NOWHERE = {"tensorflow", "torch", "clu", "pycocoevalcap"}
 
