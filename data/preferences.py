@@ -4,7 +4,7 @@
 `data/<source>.py` whose `read` gives Pairs will do. Batch i depends on (seed, i) alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ from data import plan
 from data.preference_lines import Pair
 from data.source import Problems
 from data.splits import reader
+from data.stream import Batch, Stream, host_block, stream
 from data.tokenizer import BOS, EOS, KINDS, LIBRARY, PAD, Tokenizer
 
-ENDLESS = 2**40
 ANSWERS = ("chosen", "rejected")
 
 
@@ -29,7 +29,7 @@ class Split:
     cut: int  # texts longer than they may be
 
 
-class Preferences:
+class Preferences(Stream):
     """A data set of preferred and rejected answers.
 
     A batch is {"prompt": int32 [B, S], "chosen" and "rejected": int32 [B, 1, T + 1] = BOS words
@@ -157,38 +157,27 @@ class Preferences:
             raise ValueError(f'{self.name} has no pairs of a split "{name}"; use one of {known}')
         return self._splits[name]
 
-    def batches(
-        self,
-        split: str = "train",
-        *,
-        start: int = 0,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Endless training batches from step `start`: every pair once an epoch."""
-        part = self._split(split)
-        block = plan.host_block(self.batch_size, process, processes)
+    def step(self, split: str, seed: int) -> Callable[[int, slice], Batch]:
+        """Every pair once an epoch, in another order."""
+        part, size = self._split(split), self.batch_size
 
-        def make(i: int) -> dict[str, np.ndarray]:
-            size = self.batch_size
-            index = plan.shuffled(len(part.pairs), seed, i * size, size)[block]
-            return _take(part, index)
+        def make(i: int, block: slice) -> Batch:
+            return _take(part, plan.shuffled(len(part.pairs), seed, i * size, size)[block])
 
-        return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
+        return make
 
     def one_pass(
         self, split: str, batch_size: int = 0, process: int = 0, processes: int = 1
     ) -> Iterator[dict[str, np.ndarray]]:
         """The split once, in order; the last batch is padded with index -1."""
         part, size = self._split(split), batch_size or self.batch_size
-        block, n = plan.host_block(size, process, processes), len(part.pairs)
+        block, n = host_block(size, process, processes), len(part.pairs)
 
         def make(i: int) -> dict[str, np.ndarray]:
             index = np.arange(i * size, (i + 1) * size)[block]
             return _take(part, np.where(index < n, index, -1))
 
-        return plan.stream(make, 0, -(-n // size), self._threads, self._prefetch)
+        return stream(make, 0, -(-n // size), self._threads, self._prefetch)
 
 
 def _take(split: Split, index: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,16 +6,15 @@ data/captions.py with a text in the image's place, so that its tasks, evaluators
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from data import plan
 from data.splits import make_buckets, reader
+from data.stream import Batch, Stream, host_block, stream
 from data.tokenizer import BOS, EOS, LIBRARY, PAD, Tokenizer
-
-ENDLESS = 2**40
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +28,7 @@ class _Split:
     cut: int  # sources that were longer
 
 
-class TextPairs:
+class TextPairs(Stream):
     """Pairs of a source and a target text.
 
     A batch is {"source": int32 [B, S] = words PAD.., "tokens": int32 [B, 1, T + 1] = BOS words EOS
@@ -144,42 +143,29 @@ class TextPairs:
             raise ValueError(f'the split "{name}" of {self.name} is empty; check its files')
         return self._splits[name]
 
-    def batches(
-        self,
-        split: str = "train",
-        *,
-        start: int = 0,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Endless training batches from step `start`; this host's block of each global batch.
-
-        Raises: ValueError for an unknown or empty split, or a batch size that `processes` does
-        not divide.
-        """
+    def step(self, split: str, seed: int) -> Callable[[int, slice], Batch]:
+        """Every pair once an epoch, those of one length together."""
         part = self._split(split)
-        block = plan.host_block(self.batch_size, process, processes)
         rows = plan.Plan(part.table, seed, self.batch_size, 1, (0,), self.buckets)
 
-        def make(i: int) -> dict[str, np.ndarray]:
+        def make(i: int, block: slice) -> Batch:
             step = rows.step(i)
             return self._batch(part, step.index[block], step.words)
 
-        return plan.stream(make, start, ENDLESS, self._threads, self._prefetch)
+        return make
 
     def one_pass(
         self, split: str, batch_size: int = 0, process: int = 0, processes: int = 1
     ) -> Iterator[dict[str, np.ndarray]]:
         """The split once, in order, padded to max_len; index -1 fills up the last batch."""
         part, size = self._split(split), batch_size or self.batch_size
-        block, n = plan.host_block(size, process, processes), len(part.sources)
+        block, n = host_block(size, process, processes), len(part.sources)
 
         def make(i: int) -> dict[str, np.ndarray]:
             index = np.arange(i * size, (i + 1) * size)[block]
             return self._batch(part, np.where(index < n, index, -1), self.max_len)
 
-        return plan.stream(make, 0, -(-n // size), self._threads, self._prefetch)
+        return stream(make, 0, -(-n // size), self._threads, self._prefetch)
 
     def _batch(self, part: _Split, index: np.ndarray, words: int) -> dict[str, np.ndarray]:
         source = np.where(index[:, None] < 0, PAD, part.words[index, :words])
