@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -9,8 +10,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+SLOW = ("02_captioning", "04_text_rl")
 RUNS = [
-    pytest.param(p, marks=[pytest.mark.slow] if p.stem == "02_captioning" else [], id=p.stem)
+    pytest.param(p, marks=[pytest.mark.slow] if p.stem in SLOW else [], id=p.stem)
     for p in NOTEBOOKS
 ]
 
@@ -32,6 +34,34 @@ def test_runs_to_its_end(path, tmp_path):
             assert said in done.stdout
         [forced] = [line for line in done.stdout.splitlines() if line.startswith("with “large”")]
         assert all("large" in caption for caption in forced.split("”", 2)[-1].split(" | "))
+    if path.stem == "04_text_rl":
+        check_hacked_reward(done.stdout)
+        check_dialogue(done.stdout)
+
+
+def check_hacked_reward(said):
+    """What is paid rises and what was meant falls; on the leash it falls less."""
+    changes = re.findall(r"^(\S+) +(-?[\d.]+) → +(-?[\d.]+)$", said, re.M)
+    before, after = ({row[0]: float(row[i]) for row in changes} for i in (1, 2))
+    assert after["cross-entropy"] < before["cross-entropy"] - 1
+    assert after["length"] == after["total"] > before["length"] + 2
+    assert after["cider"] < before["cider"] and after["repeated"] > before["repeated"]
+    means = re.findall(
+        r"^(before|length alone|with kl=3) +([\d.]+) words, CIDEr-D ([\d.]+)", said, re.M
+    )
+    words, cider = ({row[0]: float(row[i]) for row in means} for i in (1, 2))
+    assert words["length alone"] > words["before"] + 2
+    assert cider["length alone"] < min(cider["before"], cider["with kl=3"])
+
+
+def check_dialogue(said):
+    """Two dialogues to read and one typed; no policy is better than the optimum."""
+    assert len(re.findall(r"^\((success|failure|hung up), return ", said, re.M)) == 2
+    assert "system: Hello! I can find you a café." in said and "you: thai food please" in said
+    assert "optimum    15.370 " in said
+    mean, half = map(float, re.search(r"^learned +(\S+) ± (\S+)", said, re.M).groups())
+    assert 0 < mean < 15.370 + 2 * half
+    assert re.search(r"learned: \w+.* optimum: \w+", said)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
