@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from models.functional import Model
@@ -27,12 +28,14 @@ ROLLED = (
     "greedy",
     "old",
     "host",
+    "host_greedy",
     "value",
     "advantage",
     "target",
     "apart",
 )  # what a rollout adds to a batch
 
+TOLD = ("tokens", "index", "source")  # what host rewards read of a batch
 COLLAPSED, WEAK = 0.1, 0.9  # shares from which a run's user is told
 
 
@@ -134,12 +137,18 @@ class TextPolicy(Captioning):
         return {**batch, **self._weigh(state.params, state, batch)}
 
     def ask_host(self, batch: Batch) -> dict[str, Any]:
-        """{"host": {name: [B, N]}} of the rewards that are Python functions."""
+        """{"host": {name: [B, N]}} of the rewards that are Python functions; the greedy texts' as
+        "host_greedy". One call of each function for all of them."""
         if not self._on_host:
             return {}
-        known = jax.device_get(dict(batch))
-        told = {name: reward.ask(known["sampled"], known) for name, reward in self._on_host.items()}
-        return {"host": jax.device_put(told, batch["tokens"].sharding)}
+        texts = [k for k in ("sampled", "greedy") if k in batch]
+        known = jax.device_get({k: batch[k] for k in (*texts, *TOLD) if k in batch})
+        every = np.concatenate([known[k] for k in texts], axis=1)
+        told = {name: reward.ask(every, known) for name, reward in self._on_host.items()}
+        parts = {"host": {name: x[:, : self.samples] for name, x in told.items()}}
+        if "greedy" in texts:
+            parts["host_greedy"] = {name: x[:, self.samples :] for name, x in told.items()}
+        return jax.device_put(parts, batch["tokens"].sharding)
 
     def loss(self, params: Tree, state: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """batch: of Captioning, or after `prepare` → summed loss of its texts."""
@@ -163,13 +172,12 @@ class TextPolicy(Captioning):
         inputs = self.model.apply(variables, inputs_of(batch), method="encode")
         key = jax.random.fold_in(jax.random.key(self.seed), state.step)
         keys = rollouts.row_keys(key, batch, len(inputs))
-        how = dict(length=self.length, bos=bos_of(batch))
-        own = dict(n=self.samples, temperature=self.temperature)
-        found = {
-            "sampled": rollouts.sample_texts(self.model, variables, inputs, keys, **own, **how)
-        }
+        how = dict(length=self.length, bos=bos_of(batch), temperature=self.temperature)
+        how |= dict(n=self.samples, greedy=self.greedy)
+        texts = rollouts.sample_texts(self.model, variables, inputs, keys, **how)
+        found = {"sampled": texts[:, : self.samples]}
         if self.greedy:
-            found["greedy"] = rollouts.greedy_texts(self.model, variables, inputs, **how)
+            found["greedy"] = texts[:, self.samples :]
         if self.before:
             found["old"] = self.words(variables, batch, found["sampled"]).logprob
         return lax.stop_gradient(found)
@@ -192,7 +200,8 @@ class TextPolicy(Captioning):
         reward, terms, running = self.rewards(batch["sampled"], *how, real=real, given=given)
         told = dict(terms)
         if self.greedy:
-            told["greedy"] = self.rewards(batch["greedy"], *how, real=real)[0]
+            given = batch.get("host_greedy", {})
+            told["greedy"] = self.rewards(batch["greedy"], *how, real=real, given=given)[0]
         reward = reward - self.missing_eos * ~rollouts.ended(batch["sampled"])
         return reward, told, own | {"rewards": running}
 
