@@ -129,9 +129,7 @@ def main() -> int:
     if worst > 1e-4:
         print("values differ: no timing")
         return 1
-    times = np.array(
-        [(seconds(ours), seconds(theirs)) for _ in range(args.repeats)]
-    )
+    times = np.array([(seconds(ours), seconds(theirs)) for _ in range(args.repeats)])
     for k, kind in enumerate(("wall", "processor")):
         for name, pick in (("min", np.min), ("median", np.median)):
             fast, slow = pick(times[:, :, k], axis=0)

@@ -14,11 +14,9 @@ others use the machine. Without pycocoevalcap or --peer-python those forms are l
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import types
 from collections.abc import Callable
@@ -30,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import reward_speed
+from benchmarks.coco_cider import CiderScorer, scorer
 from configs import captioning_flickr8k
 from metrics.cider import Frequencies
 from models.functional import flatten, functional
@@ -49,6 +48,7 @@ IMAGES, SAMPLES, REFERENCES, LENGTH, PATCHES = 16, 5, 5, 20, 64
 WORDS = 2_400  # of the synthetic captions; Flickr8k has about 2,500 at min_count 5
 LR = 1e-6  # the policy, and with it the length of its captions, stays what it is
 Setup = types.SimpleNamespace
+Turn = Callable[[int], tuple[float, float]]  # steps -> seconds that they took, wall and processor
 
 
 class Constant(Reward):
@@ -167,7 +167,9 @@ def of_given(made: Setup, batch: Any) -> dict[str, np.ndarray]:
         return total / aux.count, dict(score=score, logprob=words.logprob)
 
     grads, found = jax.jit(jax.grad(mean, has_aux=True))(state.params)
-    named = {f"grad/{k.removeprefix('decoder/').replace('/', '_')}": v for k, v in flatten(grads).items()}
+    named = {
+        f"grad/{k.removeprefix('decoder/').replace('/', '_')}": v for k, v in flatten(grads).items()
+    }
     texts = {k: batch[k] for k in ("sampled", "greedy") if k in batch}
     return {k: np.asarray(v) for k, v in {**texts, **found, **named}.items()}
 
@@ -190,8 +192,20 @@ def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
         raise SystemExit("the forms differ: no timing.")
 
 
-def timed(forms: dict[str, Callable[[int], tuple[float, float]]], rounds: int, steps: int) -> dict:
-    """{form: [rounds, 2] seconds of a step, wall and processor}; in turn, the first round unsaid."""
+def beside(made: Setup, batch: dict, ours: dict, settings: dict, folder: str, python: str) -> Peer:
+    """The PyTorch process with the same weights, batch and captions; they must agree."""
+    weights = {k: np.asarray(v) for k, v in flatten(made.task.variables(made.state)).items()}
+    arrays = {k: v for k, v in weights.items() if k.startswith("params/decoder/")}
+    arrays |= dict(features=batch["features"], references=batch["tokens"][..., 1:])
+    arrays |= dict(sampled=ours["sampled"], greedy=ours.get("greedy", ours["sampled"][:, :1]))
+    settings = settings | dict(samples=SAMPLES, length=LENGTH, baseline=made.task.baseline, lr=LR)
+    peer = Peer(python, arrays, settings, folder)
+    compare(ours, peer.found)
+    return peer
+
+
+def timed(forms: dict[str, Turn], rounds: int, steps: int) -> dict[str, np.ndarray]:
+    """{form: [rounds, 2] seconds of a step, wall and processor}. In turn; the first is unsaid."""
     found: dict[str, list] = {name: [] for name in forms}
     for i in range(rounds + 1):
         for name, run in forms.items():
@@ -212,7 +226,7 @@ def told(times: dict[str, np.ndarray], first: str) -> None:
         print(line, flush=True)
 
 
-def ours_in(made: Setup) -> Callable[[int], tuple[float, float]]:
+def ours_in(made: Setup) -> Turn:
     def run(steps: int) -> tuple[float, float]:
         return reward_speed.seconds(lambda: [made.step() for _ in range(steps)])
 
@@ -243,15 +257,16 @@ def main() -> None:
     found = of_given(made["device"], batch)
     length = (found["sampled"] != PAD).sum(-1)
     print(
-        f"{IMAGES} images x {SAMPLES} samples, baseline {args.baseline}, {known.vocabulary:,} words, "
-        f"{'Flickr8k' if args.data else 'synthetic'} captions; sampled ones have {length.mean():.1f} "
-        f"tokens, at most {length.max()}; {jax.devices()[0].device_kind}"
+        f"{IMAGES} images x {SAMPLES} samples, baseline {args.baseline}, {known.vocabulary:,} "
+        f"words, {'Flickr8k' if args.data else 'synthetic'} captions; samples have "
+        f"{length.mean():.1f} tokens, at most {length.max()}; {jax.devices()[0].device_kind}"
     )
     forms = {k: ours_in(m) for k, m in made.items()}
     with tempfile.TemporaryDirectory() as folder:
         peer = None
         if args.peer_python:
-            peer = beside(args, made["device"], host_batch, found, counts, folder)
+            how = (counts, folder, args.peer_python)
+            peer = beside(made["device"], host_batch, found, *how)
             for how in ("two_pass", "one_pass"):
                 forms[f"PyTorch {peer.version}, {how}"] = lambda n, how=how: peer.seconds(how, n)
         times = timed(forms, args.rounds, args.steps)
@@ -260,7 +275,8 @@ def main() -> None:
             peer.close()
     whole, without = (times[k][:, 1] for k in ("device", "constant"))
     share = 1 - without / whole
-    print(f"the reward's share of the step: {np.median(share):.1%} ({share.min():.1%}-{share.max():.1%})")
+    found = f"{np.median(share):.1%} ({share.min():.1%} to {share.max():.1%})"
+    print(f"the reward's share of the step: {found}")
 
 
 if __name__ == "__main__":

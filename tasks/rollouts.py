@@ -80,7 +80,9 @@ def words_of(
 def log_policy(logits: jax.Array, temperature: float | jax.Array = 1.0) -> jax.Array:
     """logits [..., V] -> log-probabilities of the policy, -inf for words that are never said."""
     unsaid = jnp.isin(jnp.arange(logits.shape[-1]), jnp.array(UNSAID))
-    return jax.nn.log_softmax(jnp.where(unsaid, -jnp.inf, logits / temperature))
+    # Added, not selected: the gradient of a sum passes the widest array of all by.
+    forbidden = jnp.where(unsaid, -jnp.inf, 0.0).astype(logits.dtype)
+    return jax.nn.log_softmax(logits / temperature + forbidden)
 
 
 def entropy(every: jax.Array) -> jax.Array:
