@@ -98,31 +98,39 @@ class AttentionLSTM(nn.Module):
         y = x @ self.p[f"{name}_kernel"]
         return y + self.p[f"{name}_bias"] if f"{name}_bias" in self.p else y
 
+    def start(self, grid, captions):
+        """grid [B, S, D] → (keys and values of the image, (c, h) [B, N, W])."""
+        mean = grid.mean(1)
+        state = [torch.tanh(self.linear(k, mean)) for k in ("init_c", "init_h")]
+        carry = tuple(s[:, None].expand(len(grid), captions, -1) for s in state)
+        return (self.linear("keys", grid), self.linear("values", grid)), carry
+
+    def cell(self, memory, carry, gates):
+        """One word; gates [B, N, 4W] hold its own share → ((c, h), z)."""
+        (keys, values), (c, h) = memory, carry
+        energy = torch.tanh(keys[:, None] + self.linear("query", h)[:, :, None])
+        alpha = self.linear("score", energy)[..., 0].softmax(-1)
+        z = torch.sigmoid(self.linear("gate", h)) * (alpha @ values)
+        x = gates + self.linear("hidden", h) + self.linear("context", z)
+        i, f, o, g = x.chunk(4, -1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return (c, torch.sigmoid(o) * torch.tanh(c)), z
+
+    def logits(self, words, h, z):
+        return self.linear("output", words + self.linear("from_h", h) + self.linear("from_z", z))
+
     def forward(self, grid, tokens):
         """grid [B, S, D], tokens [B, N, T] → logits [B, N, T, V]."""
         drop = lambda x: F.dropout(x, self.dropout, self.training)  # noqa: E731
-        images, captions, length = tokens.shape
-        mean = grid.mean(1)
-        state = [torch.tanh(self.linear(k, mean)) for k in ("init_c", "init_h")]
-        c, h = (s[:, None].expand(images, captions, -1) for s in state)
-        keys, values = self.linear("keys", grid), self.linear("values", grid)
+        memory, carry = self.start(grid, tokens.shape[1])
         words = drop(F.embedding(tokens, self.p["embed_embedding"]))
         gates = self.linear("inputs", words)
         hs, zs = [], []
-        for t in range(length):
-            energy = torch.tanh(keys[:, None] + self.linear("query", h)[:, :, None])
-            alpha = self.linear("score", energy)[..., 0].softmax(-1)
-            z = torch.sigmoid(self.linear("gate", h)) * (alpha @ values)
-            x = gates[:, :, t] + self.linear("hidden", h) + self.linear("context", z)
-            i, f, o, g = x.chunk(4, -1)
-            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-            h = torch.sigmoid(o) * torch.tanh(c)
-            hs.append(h)
+        for t in range(tokens.shape[2]):
+            carry, z = self.cell(memory, carry, gates[:, :, t])
+            hs.append(carry[1])
             zs.append(z)
-        h, z = torch.stack(hs, 2), torch.stack(zs, 2)
-        return self.linear(
-            "output", words + self.linear("from_h", drop(h)) + self.linear("from_z", z)
-        )
+        return self.logits(words, drop(torch.stack(hs, 2)), torch.stack(zs, 2))
 
 
 ENCODERS = {"mobilenet_v2": MobileNetV2, "resnet": ResNet50, "vit": ViT}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from models.decoding import BOS, EOS, PAD, UNSAID, Rules, greedy
+from models.decoding import BOS, EOS, PAD, UNSAID, Rules
 from models.functional import Model
 from models.sampling import sample
 
@@ -46,26 +46,16 @@ def sample_texts(
     length: int,
     temperature: float | jax.Array = 1.0,
     bos: int | jax.Array = BOS,
+    greedy: bool = False,
 ) -> jax.Array:
-    """inputs [B, ...], keys [B] -> n texts of each, int32 [B, n, length]: words, EOS, PAD."""
-    begin = model.apply(variables, inputs, n, length, method="start")
+    """inputs [B, ...], keys [B] -> n texts of each, int32 [B, n, length]: words, EOS, PAD.
+
+    greedy: one more, the last, of the likeliest words; in the same loop it costs little.
+    """
+    begin = model.apply(variables, inputs, n + greedy, length, method="start")
     step = partial(model.apply, variables, method="step")
-    how = dict(length=length, temperature=temperature, rules=Rules(bos=bos))
+    how = dict(length=length, temperature=temperature, rules=Rules(bos=bos), greedy=greedy)
     return jax.lax.stop_gradient(sample(step, begin, keys, **how)["tokens"])
-
-
-def greedy_texts(
-    model: Model,
-    variables: Variables,
-    inputs: jax.Array,
-    *,
-    length: int,
-    bos: int | jax.Array = BOS,
-) -> jax.Array:
-    """inputs [B, ...] -> the likeliest words, int32 [B, 1, length]."""
-    begin = model.apply(variables, inputs, 1, length, method="start")
-    step = partial(model.apply, variables, method="step")
-    return greedy(step, begin, length=length, rules=Rules(bos=bos))["tokens"]
 
 
 def words_of(
@@ -90,7 +80,9 @@ def words_of(
 def log_policy(logits: jax.Array, temperature: float | jax.Array = 1.0) -> jax.Array:
     """logits [..., V] -> log-probabilities of the policy, -inf for words that are never said."""
     unsaid = jnp.isin(jnp.arange(logits.shape[-1]), jnp.array(UNSAID))
-    return jax.nn.log_softmax(jnp.where(unsaid, -jnp.inf, logits / temperature))
+    # Added, not selected: the gradient of a sum passes the widest array of all by.
+    forbidden = jnp.where(unsaid, -jnp.inf, 0.0).astype(logits.dtype)
+    return jax.nn.log_softmax(logits / temperature + forbidden)
 
 
 def entropy(every: jax.Array) -> jax.Array:

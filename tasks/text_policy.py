@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from models.functional import Model
@@ -25,6 +26,7 @@ from training.sharding import ASIDE
 
 # What a rollout adds to a batch.
 ROLLED = ("sampled", "greedy", "old", "host", "value", "advantage", "target", "apart")
+TOLD = ("tokens", "index", "source")  # what host rewards read of a batch
 COLLAPSED, WEAK = 0.1, 0.9  # shares from which a run's user is told
 
 
@@ -143,16 +145,16 @@ class TextPolicy(Captioning):
         return {**batch, **self._weigh(state.params, state, batch)}
 
     def ask_host(self, batch: Batch) -> dict[str, Any]:
-        """{"host": {"sampled": {name: [B, N]}}} of the rewards that are Python functions; with
-        `greedy` that of the greedy texts too."""
+        """{"host": {"sampled": {name: [B, N]}, "greedy": ..}} of rewards that run on the host."""
         if not self._on_host:
             return {}
-        known = jax.device_get(dict(batch))
-        told = {
-            which: {name: r.ask(known[which], known) for name, r in self._on_host.items()}
-            for which in ("sampled", "greedy")
-            if which in known
-        }
+        texts = [k for k in ("sampled", "greedy") if k in batch]
+        known = jax.device_get({k: batch[k] for k in (*texts, *TOLD) if k in batch})
+        every = np.concatenate([known[k] for k in texts], axis=1)  # one call for all of them
+        found = {name: reward.ask(every, known) for name, reward in self._on_host.items()}
+        told = {"sampled": {name: x[:, : self.samples] for name, x in found.items()}}
+        if "greedy" in texts:
+            told["greedy"] = {name: x[:, self.samples :] for name, x in found.items()}
         return {"host": jax.device_put(told, batch["tokens"].sharding)}
 
     def loss(self, params: Tree, state: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
@@ -177,13 +179,12 @@ class TextPolicy(Captioning):
         inputs = self.model.apply(variables, inputs_of(batch), method="encode")
         key = jax.random.fold_in(jax.random.key(self.seed), state.step)
         keys = rollouts.row_keys(key, batch, len(inputs))
-        how = dict(length=self.length, bos=bos_of(batch))
-        own = dict(n=self.samples, temperature=self.temperature)
-        found = {
-            "sampled": rollouts.sample_texts(self.model, variables, inputs, keys, **own, **how)
-        }
+        how = dict(length=self.length, bos=bos_of(batch), temperature=self.temperature)
+        how |= dict(n=self.samples, greedy=self.greedy)
+        texts = rollouts.sample_texts(self.model, variables, inputs, keys, **how)
+        found = {"sampled": texts[:, : self.samples]}
         if self.greedy:
-            found["greedy"] = rollouts.greedy_texts(self.model, variables, inputs, **how)
+            found["greedy"] = texts[:, self.samples :]
         if self.before:
             found["old"] = self.words(variables, batch, found["sampled"]).logprob
         return lax.stop_gradient(found)

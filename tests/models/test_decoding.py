@@ -10,7 +10,7 @@ import pytest
 
 from models.constraints import Rules
 from models.decoding import BOS, EOS, PAD, UNK, beam_search, greedy
-from models.sampling import cut, sample
+from models.sampling import categorical, cut, sample
 from tests.toy_language import Language
 
 V, B = 6, 3
@@ -211,3 +211,23 @@ def test_stopping_at_the_first_finished_captions_is_sooner_and_never_better():
     exact, first = (run_groups(3, 3, stop=stop) for stop in ("exact", "first"))
     assert (exact["score"][:, 0] >= first["score"][:, 0] - 1e-6).all()
     assert np.isfinite(first["score"]).all()
+
+
+@pytest.mark.parametrize("vocab", [2, 5, 23])
+def test_a_draw_has_the_softmaxs_probabilities_and_never_a_forbidden_word(vocab):
+    logits = np.random.default_rng(vocab).normal(size=vocab).astype(np.float32)
+    logits[[0, -1]] = (-np.inf, -np.inf) if vocab > 2 else (0.0, -np.inf)
+    rows, p = 40_000, np.asarray(jax.nn.softmax(logits))
+    drawn = categorical(jax.random.key(0), jnp.broadcast_to(logits, (rows, vocab)))
+    found = np.bincount(np.asarray(drawn), minlength=vocab) / rows
+    np.testing.assert_allclose(found, p, atol=4 * np.sqrt(0.25 / rows))
+    np.testing.assert_array_equal(found[p == 0], 0)
+
+
+def test_a_greedy_text_beside_samples_changes_neither():
+    start, step = language(seed=4)
+    keys = jax.random.split(jax.random.key(1), B)
+    samples = sample(step, start(4), keys, length=8)["tokens"]
+    both = sample(step, start(5), keys, length=8, greedy=True)["tokens"]
+    np.testing.assert_array_equal(both[:, :4], samples)
+    np.testing.assert_array_equal(both[:, 4:], greedy(step, start(1), length=8)["tokens"])
