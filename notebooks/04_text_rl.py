@@ -258,20 +258,9 @@ with mock.patch("builtins.input", typed):
 
 # %%
 e = environment
-best = Optimum(
-    Rules(
-        slots=e.actions.slots,
-        values=e.domain.width,
-        noise=e.channel.noise,
-        confidence=e.channel.confidence,
-        patience=e.patience,
-        max_turns=e.max_turns,
-        cost=e.cost,
-        nuisance=e.nuisance,
-        success=e.success,
-        failure=e.failure,
-    )
-)
+noise = e.channel.noise, e.channel.confidence
+worth = e.cost, e.nuisance, e.success, e.failure
+best = Optimum(Rules(e.actions.slots, e.domain.width, *noise, e.patience, e.max_turns, *worth))
 learned = dialogue.evals["dev"].run(policy)
 told = f"{learned['return']:.3f} ± {learned['return ±']:.3f}"
 print(f"optimum    {best.value:.3f}   ({best.nodes:,} states of belief)")
