@@ -1,12 +1,13 @@
 """A toy GRPO step beside google-tunix's, of the same model in the same process.
 
-    TUNIX/bin/python -m benchmarks.grpo_toy [--rounds 9] [--steps 10]
+    TUNIX/bin/python -m benchmarks.grpo_toy [--width 32] [--rounds 9] [--steps 10]
 
 TUNIX has google-tunix (its own environment; it brings its jax along). The policy is tunix's Qwen3,
-2 layers of width 64: 8 prompts of 4 tokens, 8 samples each of at most 10 tokens, rewarded by their
-share of even words; GRPO without a reference, one Adam update. Ours is one program, tunix's is its
+2 layers: 8 prompts of 4 tokens, 8 samples each of at most 10 tokens, rewarded by their share of
+even words; GRPO without a reference, one Adam update. Ours is one program, tunix's is its
 GRPOLearner as documented, its reward on the strings that it hands out. Log-probabilities of the
-same texts are compared first; then both take turns inside tunix's own loop.
+same texts are compared first; then both take turns inside tunix's own loop. The wider the model,
+the more of a step is the model itself, which is the same code.
 """
 
 from __future__ import annotations
@@ -48,17 +49,19 @@ class Qwen(qwen3.Qwen3):
         return logits.at[..., jnp.array(UNSAID)].add(-1e9), cache
 
 
-def qwen(rngs: nnx.Rngs) -> Qwen:
-    sizes = dict(num_layers=2, embed_dim=64, hidden_dim=128, num_heads=4, head_dim=16)
-    sizes |= dict(num_kv_heads=4, vocab_size=VOCABULARY, rope_theta=10_000, norm_eps=1e-6)
+def qwen(width: int, rngs: nnx.Rngs) -> Qwen:
+    sizes = dict(num_layers=2, embed_dim=width, hidden_dim=2 * width, num_heads=4)
+    sizes |= dict(
+        num_kv_heads=4, head_dim=width // 4, vocab_size=VOCABULARY, rope_theta=10_000, norm_eps=1e-6
+    )
     return Qwen(qwen3.ModelConfig(**sizes, use_tied_embedding=True), rngs=rngs)
 
 
 class Policy(nnx.Module):
     """That model with a captioner's interface: a text begins with the last token of its prompt."""
 
-    def __init__(self, rngs: nnx.Rngs):
-        self.qwen = qwen(rngs)
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.qwen = qwen(width, rngs)
 
     def encode(self, inputs: jax.Array) -> jax.Array:
         return inputs
@@ -129,7 +132,7 @@ def prompts() -> np.ndarray:
 def ours(actor: Qwen) -> tuple[Any, Any, Any, Any]:
     """(task, state with the actor's weights, batch, train step)."""
     task = TextRL(
-        model=functional(lambda rngs: Policy(rngs)),
+        model=functional(lambda rngs: Policy(actor.config.embed_dim, rngs)),
         rewards=Composite({"even": Term(reward=Even())}),
         samples=SAMPLES,
         length=LENGTH,
@@ -204,11 +207,12 @@ def clock() -> np.ndarray:
 def main() -> None:
     """Compare, time, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=10)
     args = parser.parse_args()
     os.environ.setdefault("TQDM_DISABLE", "1")
-    actor = qwen(nnx.Rngs(0))
+    actor = qwen(args.width, nnx.Rngs(0))
     task, state, batch, step = ours(actor)
     compare(actor, task, state, batch)
     times: dict[str, list] = {"Capax": [], "tunix": []}
