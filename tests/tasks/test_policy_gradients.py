@@ -115,7 +115,7 @@ def test_population_and_sample_deviations_differ_by_a_known_factor():
         loss = lambda p, made=made, batch=batch: made.learn(  # noqa: E731
             p, tabular.state(made), batch, jax.random.key(0)
         )[0]
-        found.append(jax.grad(loss)(params)["table"])
+        found.append(jax.jit(jax.grad(loss))(params)["table"])
     np.testing.assert_allclose(found[1], found[0] * np.sqrt(1 / 2), atol=1e-12)
 
 
@@ -156,10 +156,11 @@ def test_values_of_the_estimators():
     assert float((p * divergence.k3(mine, other)).sum()) == pytest.approx(want, abs=1e-12)
     assert abs(float((p * divergence.k2(mine, other)).sum()) - want) > 0.05
     made = task(1, np.zeros(15), baseline="none", kl=1.0, kl_estimator="exact")
-    state, total = tabular.state(made, reference=reference), 0.0
-    for weight, row in zip(p, tabular.texts(), strict=True):
-        batch = {**tabular.batch(), "sampled": row[None, None]}
-        total += weight * made.learn(params, state, batch, jax.random.key(0))[0]
+    state = tabular.state(made, reference=reference)
+    one = lambda row: made.learn(  # noqa: E731
+        params, state, {**tabular.batch(), "sampled": row[None, None]}, jax.random.key(0)
+    )[0]
+    total = (p * jax.jit(jax.vmap(one))(jnp.asarray(tabular.texts()))).sum()
     assert float(total) == pytest.approx(want, abs=1e-12)
 
 
@@ -178,7 +179,8 @@ def test_minimum_risk_is_differentiated_as_it_stands():
     )
     chosen = [3, 9, 3]  # one of them twice
     batch = {**tabular.batch(), "sampled": jnp.asarray(rows[chosen])[None]}
-    loss = lambda p: made.learn(p, tabular.state(made), batch, jax.random.key(0))[0]  # noqa: E731
+    state = tabular.state(made)
+    loss = jax.jit(lambda p: made.learn(p, state, batch, jax.random.key(0))[0])
 
     def risk(params):
         p = np.exp(0.5 * np.asarray(tabular.log_probabilities(params)))[[3, 9]]

@@ -91,11 +91,11 @@ def test_padding_changes_nothing():
     tx, _ = make_optimizer(lr=0.1, total_steps=9, weight_decay=0.0)
     state = init_state(task, tx, seed=0, mesh=mesh)
     data = {k: jnp.asarray(v) for k, v in batch().items()}
-    rolled = {**data, **task.rollout(state.params, state, data)}
+    rolled = {**data, **jax.jit(task.rollout)(state.params, state, data)}
     rolled["sampled"] = rolled["sampled"].at[..., -1].set(EOS)  # all end by themselves
     more = {k: jnp.pad(rolled[k], ((0, 0), (0, 0), (0, 3))) for k in ("sampled", "tokens")}
-    value = lambda t, b: jax.value_and_grad(  # noqa: E731
-        lambda p: t.learn(p, state, b, jax.random.key(0))[0]
+    value = lambda t, b: jax.jit(  # noqa: E731
+        jax.value_and_grad(lambda p: t.learn(p, state, b, jax.random.key(0))[0])
     )(state.params)
     (a, da), (b, db) = value(task, rolled), value(wide, {**rolled, **more})
     assert float(a) == pytest.approx(float(b), rel=1e-5)
@@ -110,7 +110,7 @@ def test_rows_that_are_padding_teach_nothing():
     part = {k: v[:5] for k, v in data.items()}
     filled = {**data, "index": data["index"].at[5:].set(-1)}
     (a, aux), (b, more) = (
-        task.loss(state.params, state, d, jax.random.key(0)) for d in (part, filled)
+        jax.jit(task.loss)(state.params, state, d, jax.random.key(0)) for d in (part, filled)
     )
     assert float(a) == pytest.approx(float(b), rel=1e-5) and float(aux.count) == float(more.count)
     same(aux.metrics, more.metrics, 1e-4)
@@ -146,10 +146,11 @@ def test_dropout_is_off_in_rollouts_and_on_policy_log_probabilities():
     data = tiny.batch(ROWS)
     keys = rollouts.row_keys(jax.random.key(1), {"index": jnp.arange(ROWS)}, ROWS)
     how = dict(n=4, length=6)
-    drawn = [rollouts.sample_texts(model, variables, data["features"], keys, **how) for _ in "ab"]
+    draw = jax.jit(lambda: rollouts.sample_texts(model, variables, data["features"], keys, **how))
+    drawn = [draw(), draw()]
     np.testing.assert_array_equal(*drawn)
-    words = rollouts.words_of(model, variables, data["features"], drawn[0])
-    again = rollouts.words_of(model, variables, data["features"], drawn[0])
+    read = jax.jit(lambda x: rollouts.words_of(model, variables, data["features"], x))
+    words, again = read(drawn[0]), read(drawn[0])
     np.testing.assert_array_equal(words.logprob, again.logprob)
 
 

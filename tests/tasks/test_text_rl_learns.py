@@ -100,8 +100,9 @@ def test_a_rare_text_is_never_found_from_a_peaky_start():
     peaky = state.params["table"].at[:, 2].set(25.0)  # all but never anything but EOS
     state = state.replace(params={"table": peaky})
     batch = {k: jnp.asarray(v) for k, v in tabular.batch(32).items()}
-    _, aux = made.loss(state.params, state, batch, jax.random.key(0))
+    _, aux = jax.jit(made.loss)(state.params, state, batch, jax.random.key(0))
     mean = {k: float(a / b) for k, (a, b) in aux.metrics.items()}
     assert mean["reward"] == 0 and mean["all_equal"] == 1 and mean["distinct"] == 1 / 32
-    gradient = jax.grad(lambda p: made.loss(p, state, batch, jax.random.key(0))[0])(state.params)
+    loss = lambda p: made.loss(p, state, batch, jax.random.key(0))[0]  # noqa: E731
+    gradient = jax.jit(jax.grad(loss))(state.params)
     assert float(jnp.abs(gradient["table"]).max()) == 0
