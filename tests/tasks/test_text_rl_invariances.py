@@ -1,7 +1,5 @@
 """What may not change an update: micro-batches, devices, padding, and a stop in the middle."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 
 from models.decoding import EOS, PAD
 from rewards.composite import Composite, Term
-from rewards.host import Host
 from rewards.length import Length
 from tasks import rollouts
 from tasks.actor_critic import ActorCritic
@@ -166,24 +163,6 @@ def test_samples_have_the_policys_probabilities_at_its_temperature():
     spread = float(words.logprob.std()) / 4000**0.5
     assert float(-words.logprob.mean()) == pytest.approx(chaos, abs=4 * spread + 1e-6)
     assert not np.isin(drawn, (PAD, 1, 3)).any()
-
-
-def count_even(texts, references):
-    return [sum(int(w) % 2 == 0 for w in t.split()) / max(len(t.split()), 1) for t in texts]
-
-
-def test_a_host_reward_makes_the_same_self_critical_update():
-    """SCST: the greedy text is scored by the Python function too."""
-    host = Host(function=count_even)
-    ids = types.SimpleNamespace(decode=lambda ids, language="": " ".join(map(str, ids)))
-    host.attach(types.SimpleNamespace(tokenizer=ids))
-    task = made(baseline="greedy")
-    rewards = Composite({"likes": Term(reward=host)})
-    how = dict(samples=3, length=6, seed=5, baseline="greedy")
-    other = TextRL(model=tiny.captioner(), rewards=rewards, **how)
-    (a, told), (b, also) = updated(task), updated(other)
-    same(a.params, b.params, 1e-6)
-    assert told["reward/greedy"] == pytest.approx(also["reward/greedy"], abs=1e-6)
 
 
 def test_options_that_do_not_go_together():
