@@ -1,7 +1,9 @@
 """Dialogue by reinforcement: a policy learns to find what a simulated user wants, and to book it.
 
-CamRest676's restaurants with 15 % of values misheard; PPO from random weights. Success and return
-are reported beside those of a policy written by hand.
+CamRest676's restaurants with 15 % of values misheard; PPO, which imitates a policy written by hand
+for the first 100 steps. Without that it learns to book at once, to lose no more. Three seeds,
+2,000 dialogues each: success .994 ± .001 and return 13.96 ± .05 (by hand .998 and 13.52), 3 minutes
+of a CPU core.
 
     python train.py --config=configs/rl_dialogue.py --config.task.environment.path=DIR \
         --workdir=runs/dialogue

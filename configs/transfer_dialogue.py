@@ -1,6 +1,7 @@
 """From restaurants to films in a few hundred dialogues: a dialogue policy that is carried over.
 
-Both domains have three slots and three facts to be asked for, so that a policy fits both.
+Both domains have three slots and three facts to be asked for, so that a policy fits both: it has a
+return of 13.47 ± .05 at once, 13.52 ± .20 after 640 dialogues; from random weights -11 (3 seeds).
 
     python train.py --config=configs/rl_dialogue.py --config.task.environment.path=RESTAURANTS \
         --workdir=runs/dialogue
