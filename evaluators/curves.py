@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # What people look at first; other keys follow until PANELS are full.
-FIRST = ("loss", "CIDEr-D", "BLEU-4", "ROUGE-L", "METEOR", "accuracy", "word_accuracy", "lr")
+FIRST = ("loss", "success", "return", "reward", "CIDEr-D", "BLEU-4", "ROUGE-L", "METEOR")
+FIRST += ("accuracy", "word_accuracy", "lr")
 LATER = ("grad_norm",)
 # Either shown in a better form (BLEU-4, the loss without smoothing) or about the machine.
 HIDDEN = re.compile(
@@ -142,7 +143,7 @@ def draw(history: Sequence[Mapping]) -> list[dict]:
     drawn = []
     for name, series in panels(history).items():
         series = dict(list(series.items())[: len(SERIES)])
-        rising = not re.search(r"loss|norm|penalty|lr|perplexity|mse", name)
+        rising = not re.search(r"loss|norm|penalty|lr|perplexity|mse|hung_up|turns|kl", name)
         legend = []
         for variable, (label, points) in zip(SERIES.values(), series.items(), strict=False):
             step, best = max(points, key=lambda p: p[1] if rising else -p[1])

@@ -18,6 +18,7 @@ from evaluators.watcher import history
 
 Rows = list[tuple[str, dict[str, float]]]
 TOLD = 4  # episodes on the page
+FIRST = ("success", "return", "turns")
 
 
 def show(
@@ -57,8 +58,9 @@ def finish(
 
 
 def columns(rows: Rows) -> list[str]:
-    """What was measured, without the widths of its intervals."""
-    return [name for name in rows[0][1] if not name.endswith("±")]
+    """What was measured, without the widths of its intervals; what matters most comes first."""
+    found = [name for name in rows[0][1] if not name.endswith("±")]
+    return sorted(found, key=lambda name: (FIRST + (name,)).index(name))
 
 
 def print_table(rows: Rows) -> None:

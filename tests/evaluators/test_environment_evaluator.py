@@ -28,7 +28,7 @@ def test_the_teachers_episodes_do_not_replace_the_policys():
     mine = made.run({"cost": 0.0})
     by_hand = made.run({"cost": 0.0}, teacher=True)
     assert by_hand["success"] == 1.0 and made.each["success"].mean() == mine["success"] == 0.5
-    assert columns([("dev", by_hand)]) == ["return", "success"]
+    assert columns([("dev", by_hand)]) == ["success", "return"]
 
 
 def test_other_seeds_are_other_episodes():
