@@ -60,7 +60,7 @@ def finish(
 def columns(rows: Rows) -> list[str]:
     """What was measured, without the widths of its intervals; what matters most comes first."""
     found = [name for name in rows[0][1] if not name.endswith("±")]
-    return sorted(found, key=lambda name: (FIRST + (name,)).index(name))
+    return sorted(found, key=lambda name: ((*FIRST, name)).index(name))
 
 
 def print_table(rows: Rows) -> None:
