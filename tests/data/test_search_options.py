@@ -88,7 +88,7 @@ def test_the_options_are_those_of_the_models():
     taken &= {"mode", "beam", "length", "seed", "consensus", "mirror"}
     for function in (Beam, Rules, sample):
         taken |= set(inspect.signature(function).parameters)
-    own = {"step", "state", "key", "rules", "bos", "unsaid"}
+    own = {"step", "state", "key", "rules", "bos", "unsaid", "greedy"}  # the program's
     assert set(OPTIONS) == taken - own
     defaults = inspect.signature(Beam).parameters
     for name, (default, _) in OPTIONS.items():
