@@ -52,7 +52,7 @@ def trained(task, params, rows, steps, lr):
         optax.clip_by_global_norm(1.0), optax.adam(optax.linear_schedule(lr, lr / 20, steps))
     )
     first, stats = task.init(jax.random.key(0))
-    first, frozen = task.freeze(first if params is None else params)
+    first, frozen = task.freeze({**first, **(params or {})})
     state = TrainState(jnp.int32(0), first, tx.init(first), stats, frozen, {})
     step = pure_step(task, tx)
     total = len(rows["index"])
