@@ -1,7 +1,7 @@
 """Dialogue small enough for its optimum to be known: two slots of three values, 15 % misheard.
 
 Value iteration over beliefs (environments/value_iteration.py) gives the best return that any policy
-can have, 15.370; PPO from random weights comes to 15.30 ± .05 (three seeds), in a minute.
+can have, 15.370; PPO from random weights comes to 15.30 ± .05 (three seeds).
 
     python train.py --config=configs/rl_dialogue_small.py --workdir=runs/small-dialogue
 """
