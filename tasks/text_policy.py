@@ -256,7 +256,7 @@ class TextPolicy(Captioning):
             )
         if metrics.get("all_equal", 0.0) > WEAK:
             found["weak"] = (
-                f"{metrics['all_equal']:.0%} of the inputs had one reward for all of their samples: "
+                f"{metrics['all_equal']:.0%} of the inputs had one reward for all their samples: "
                 "nothing is left to learn, or the start is too weak or too sure of itself; then "
                 "train longer by cross-entropy, raise task.temperature or reward partial success."
             )
