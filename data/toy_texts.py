@@ -1,11 +1,13 @@
 """Two text problems whose best answer is known, drawn by the computer: `cipher` and `summary`.
 
-cipher    every letter becomes another one, and the text is reversed: one right answer.
+cipher    every letter becomes another one, and the text is reversed: one right answer. `cipher:13`
+          is another language: letters move 13 places on, not 7.
 summary   a document of different words, some of them marked ("key b"); the summary holds those.
           Under ROUGE-L and a price on words too many or too few, the best is known: `optimum`.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -20,16 +22,12 @@ def read(path: str, *, languages: tuple[str, str], on_error: str = "raise") -> d
 
     Raises ValueError for another name.
     """
-    problems: dict[str, Callable[[np.random.Generator], Pair]] = dict(
-        cipher=cipher, summary=summary
-    )
-    if path not in problems:
-        raise ValueError(f'data.path="{path}" is no problem of toy_texts: cipher or summary')
+    draw = _problem(path)
     found, seen, rng = {}, set(), np.random.default_rng(0)
     for split in ("test", "dev", "train"):
         pairs: list[tuple[str, str]] = []
         while len(pairs) < COUNTS[split]:
-            source, target = map(" ".join, problems[path](rng))
+            source, target = map(" ".join, draw(rng))
             if source not in seen:
                 pairs.append((source, target))
                 seen.add(source)
@@ -37,12 +35,29 @@ def read(path: str, *, languages: tuple[str, str], on_error: str = "raise") -> d
     return {split: found[split] for split in COUNTS}
 
 
+def _problem(path: str) -> Callable[[np.random.Generator], Pair]:
+    """What `path` names."""
+    if path == "summary":
+        return summary
+    name, _, places = path.partition(":")
+    if name != "cipher" or not (places or "7").isdecimal():
+        raise ValueError(
+            f'data.path="{path}" is no problem of toy_texts: cipher, cipher:PLACES or summary'
+        )
+    return partial(cipher, places=int(places or 7))
+
+
 def cipher(
-    rng: np.random.Generator, *, letters: int = 20, shortest: int = 3, longest: int = 8
+    rng: np.random.Generator,
+    *,
+    letters: int = 20,
+    shortest: int = 3,
+    longest: int = 8,
+    places: int = 7,
 ) -> Pair:
-    """A random text, and the same one from its end, each letter seven places on in a ring."""
+    """A random text, and the same one from its end, each letter `places` on in a ring."""
     word = rng.integers(letters, size=rng.integers(shortest, longest + 1))
-    return _letters(word), _letters((word[::-1] + 7) % letters)
+    return _letters(word), _letters((word[::-1] + places) % letters)
 
 
 def summary(

@@ -46,14 +46,16 @@ def test_documents_hold_their_summary_marked():
         assert len(set(plain)) == len(plain) == 8
 
 
-def test_a_cipher_can_be_undone():
+@pytest.mark.parametrize("places", [7, 13])
+def test_a_cipher_can_be_undone(places):
     rng, key = np.random.default_rng(0), {}
     for _ in range(200):
-        source, target = toy_texts.cipher(rng)
+        source, target = toy_texts.cipher(rng, places=places)
         assert len(source) == len(target) <= 8
         for a, b in zip(source, reversed(target), strict=True):
             assert key.setdefault(a, b) == b
     assert len(key) == len(set(key.values())) == 20
+    assert key["a"] == toy_texts.LETTERS[places]
 
 
 def test_no_source_is_in_two_splits(monkeypatch):
@@ -62,5 +64,8 @@ def test_no_source_is_in_two_splits(monkeypatch):
     assert found == toy_texts.read("cipher", languages=("x", "y"))
     texts = [line for split in found.values() for line in split["x"]]
     assert len(set(texts)) == len(texts) == 60
-    with pytest.raises(ValueError, match='data.path="cypher" is no problem'):
-        toy_texts.read("cypher", languages=("x", "y"))
+    for unknown in ("cypher", "cipher:far"):
+        with pytest.raises(ValueError, match=f'data.path="{unknown}" is no problem'):
+            toy_texts.read(unknown, languages=("x", "y"))
+    other = toy_texts.read("cipher:13", languages=("x", "y"))
+    assert other["dev"]["x"] == found["dev"]["x"] and other["dev"]["y"] != found["dev"]["y"]
