@@ -17,24 +17,12 @@ Your own pairs: --config.data.source=preference_lines --config.data.path=pairs.j
 {"prompt": .., "chosen": .., "rejected": ..}, with longer data.max_len and data.max_prompt.
 """
 
-from configs.common import finish, preferences
+from configs import preferences_reward_model
+from configs.common import finish
 
 
 def get_config(arg: str = ""):
-    c = preferences()
-    c.total_steps = 1_000
-    c.data = dict(
-        type="preferences",
-        source="synthetic_preferences",
-        path="",
-        batch_size=64,
-        max_len=8,  # tokens of an answer
-        max_prompt=4,  # of a prompt, whose end is kept
-        tokenizer="words",
-        min_count=1,
-        vocab_size=8_000,
-        limit=0,  # pairs of each split, 0 = all
-    )
+    c = preferences_reward_model.get_config().unlock()
     c.model = dict(
         type="language_model",
         decoder=dict(type="prefix_lm", width=32, layers=2, heads=2, dropout=0.0),
@@ -46,8 +34,5 @@ def get_config(arg: str = ""):
         label_smoothing=0.0,  # share of pairs thought to be the wrong way round
         length=8,
     )
-    c.optim.update(lr=3e-3, warmup=50)
-    dev = dict(type="preferences", split="dev", every=250)
-    c.evals = dict(dev=dev, test=dev | dict(split="test", every=0))
-    c.checkpoint.every = 250
+    c.optim.lr = 3e-3
     return finish(c, arg)

@@ -26,6 +26,7 @@ def get_config(arg: str = ""):
             bleu=dict(type="bleu", smoothing="exp", weight=1.0),
         ),
         samples=5,
+        temperature=0.7,  # label smoothing left much weight on words that are never right
         baseline="leave_one_out",
         scale="none",
         aggregate="sequence_sum",
