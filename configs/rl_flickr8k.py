@@ -37,7 +37,7 @@ def get_config(arg: str = ""):
         seed=c.get_ref("seed"),
         length=c.task.length,
     )
-    c.optim.update(lr=1e-4, warmup=50, schedule="linear")
+    c.optim.update(lr=1e-4, warmup=50, schedule="linear", lr_factors=())
     c.step.ema = 0.98
     c.checkpoint.every = 200
     for section in c.evals.values():

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from metrics.compare import Difference, compare
 from metrics.files import check_covered, read_annotations, read_results, read_several
+from metrics.habits import habits
 from metrics.jars import jar_scores
 from metrics.score import TOKENIZERS, Scores, score
 from metrics.several import score_several
@@ -157,14 +158,21 @@ def _compare(arguments: Sequence[str]) -> None:
     kw = dict(tokenizer=args.tokenizer, wordnet=args.wordnet)
     a, b = (score({i: run[i] for i in common}, references, **kw) for run in runs)
     found = compare(a, b, samples=args.samples, seed=args.seed)
+    split = TOKENIZERS[args.tokenizer]
+    written = [habits([split(run[i]).split() for i in common]) for run in runs]
     if args.json:
         content = {"signature": a.signature, "samples": args.samples, "seed": args.seed}
         content |= {"metrics": {name: dataclasses.asdict(value) for name, value in found.items()}}
+        content |= {"habits": dict(zip("ab", written, strict=True))}
         print(json.dumps(content, ensure_ascii=False))
         return
     title = f"{len(common):,} images, {args.samples:,} samples"
     columns = ["metric", "A", "B", "B − A", "95 % interval", "p", "p (swaps)"]
-    _print_table(title, columns, [_difference(name, value) for name, value in found.items()])
+    rows = [_difference(name, value) for name, value in found.items()]
+    for name, value in written[0].items():
+        numbers = f"{value:.4f}", f"{written[1][name]:.4f}", f"{written[1][name] - value:+.4f}"
+        rows.append([name, *numbers, "", "", ""])
+    _print_table(title, columns, rows)
     console = Console(soft_wrap=True)
     console.print("interval and p: paired bootstrap over images; swaps: approximate randomisation")
     console.print(a.signature, highlight=False, markup=False)

@@ -169,9 +169,11 @@ def test_the_command(files, capsys):
     out, err = capsys.readouterr()
     for said in ("7 images, 200 samples", "B − A", "95 % interval", "CIDEr-D", "tok:ptb"):
         assert said in out
+    assert "distinct" in out and "bad ends" in out
     assert err == "warning: 1 captions of images that only one of the runs has: left out.\n"
     assert main(["compare", *paths, "--samples=200", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
+    assert content["habits"]["a"]["words"] == 6 == content["habits"]["b"]["words"]
     d = content["metrics"]["BLEU-4"]
     assert d["difference"] == pytest.approx(d["b"] - d["a"]) and d["low"] <= d["high"]
     other = files(a=rows(captions(0, 4)), b=[{"image_id": 5, "caption": "x"}], ann=annotations(8))
