@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Words that ask for another one; the list of ImageCaptioning.pytorch's "bad ends", with "and",
-# "or" and "by".
+# Words that ask for another one: the bad endings of ImageCaptioning.pytorch and a few more.
 UNFINISHED = frozenset(
     "a an and at by for her his in is its of on or that the their this to while with".split()
 )
