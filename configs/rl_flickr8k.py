@@ -16,7 +16,7 @@ from configs.common import finish
 
 def get_config(arg: str = ""):
     c = captioning_flickr8k_efficientnet.get_config().unlock()
-    c.total_steps = 800
+    c.total_steps = 400
     c.model.encoder.weights = ""  # the run that it starts from has them
     c.task = dict(
         type="text_rl",
@@ -38,8 +38,9 @@ def get_config(arg: str = ""):
         length=c.task.length,
     )
     c.optim.update(lr=1e-4, warmup=50, schedule="linear", lr_factors=())
-    c.step.ema = 0.98
+    c.step.ema = 0.99
     c.checkpoint.every = 200
+    c.final.beam = 5
     for section in c.evals.values():
         section.every = 200
     return finish(c, arg, small_encoder=True)
