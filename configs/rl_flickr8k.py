@@ -40,7 +40,7 @@ def get_config(arg: str = ""):
     c.optim.update(lr=1e-4, warmup=50, schedule="linear", lr_factors=())
     c.step.ema = 0.99
     c.checkpoint.every = 200
-    c.final.beam = 5
+    c.final.beam = 8
     for section in c.evals.values():
         section.every = 200
     return finish(c, arg, small_encoder=True)

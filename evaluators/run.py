@@ -78,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
     parser = shared_flags("python -m evaluators.run", __doc__)
     parser.add_argument("--out", help="results file: [{image_id, caption}], as COCO's")
     parser.add_argument(
+        "--references", help="write the split's references, as COCO's annotations.json"
+    )
+    parser.add_argument(
         "--all",
         action="store_true",
         help="write all captions of a beam or of samples: [{image_id, captions}], best first",
@@ -144,6 +147,21 @@ def write_results(path: str | pathlib.Path, captions: dict, key: str = "caption"
     path.write_text(json.dumps(rows, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
 
 
+def write_references(path: str | pathlib.Path, evaluator: Captions) -> None:
+    """What `python -m metrics` compares results with: {"annotations": [{image_id, caption}]}.
+
+    Raises ValueError where the split has none.
+    """
+    known = evaluator.references().items()
+    rows = [{"image_id": i, "caption": text} for i, texts in known for text in texts]
+    if not rows:
+        raise ValueError(f"--references: the split {evaluator.split!r} has none; leave it out.")
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"annotations": [{"id": k, **row} for k, row in enumerate(rows)]}
+    path.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def run(flags: argparse.Namespace, overrides: dict[str, str]) -> Captions:
     """Restores, captions, scores, prints, writes. Raises ValueError or OSError in a sentence."""
     built, variables, step = restored(flags, overrides)
@@ -161,6 +179,8 @@ def run(flags: argparse.Namespace, overrides: dict[str, str]) -> Captions:
         )
     else:
         print_scores(rows, evaluator.scores.signature)
+    if flags.references:
+        write_references(flags.references, evaluator)
     if flags.out:
         said = evaluator.several() if flags.all else evaluator.decoded.captions
         write_results(flags.out, said, "captions" if flags.all else "caption")

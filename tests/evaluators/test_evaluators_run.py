@@ -11,6 +11,7 @@ from rich.console import Console
 from evaluators import run
 from evaluators.captions import Captions
 from evaluators.summary import print_scores
+from metrics import __main__ as metrics_command
 from metrics.files import read_several
 
 
@@ -58,6 +59,17 @@ def test_writes_coco_results_and_prints_the_table(restored, tmp_path, capsys, ca
     assert "BLEU-4" not in said and "nearest" not in said
 
 
+def test_results_and_references_are_what_the_metrics_command_reads(restored, tmp_path, capsys):
+    out, references = tmp_path / "results.json", tmp_path / "deep" / "annotations.json"
+    files = [f"--out={out}", f"--references={references}"]
+    assert run.main(["--workdir=w", "--split=dev", "--limit=6", *files]) == 0
+    table = capsys.readouterr().out
+    assert metrics_command.main([str(out), str(references), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == 6 and found["left_out"] == 0
+    assert f"{found['corpus']['ROUGE-L']:.3f}" in table
+
+
 def test_all_captions_of_a_beam_are_written_for_diversity(restored, tmp_path, capsys, captions):
     out = tmp_path / "all.json"
     assert run.main(["--workdir=w", "--limit=6", "--beam=3", "--all", f"--out={out}"]) == 0
@@ -81,6 +93,7 @@ def test_a_split_without_references_gets_captions(restored, tmp_path, capsys):
         (["--workdir=w", "--split=val"], "no split 'val' in the data, which has train, dev, test"),
         (["--workdir=w", "--beam=0"], "beam=0"),
         (["--workdir=w", "--out=/dev/null/x.json"], "/dev/null"),
+        (["--workdir=w", "--split=test", "--references=x.json"], "the split 'test' has none"),
         (["--workdir=w", "--decode", "baem=3"], "did you mean beam?"),
         (["--workdir=w", "--decode", "forced=zebra"], '"zebra" has a word that is not in'),
     ],
