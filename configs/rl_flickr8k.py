@@ -2,7 +2,9 @@
 
 RLOO beside the cross-entropy of the references and a divergence from the start, so that it does
 not only sharpen what it says; sentence BLEU's brevity penalty keeps captions from shrinking. The
-encoder stays as it is. Compare each with its own best decoding on dev.
+encoder stays as it is. On dev, each with its own best beam, CIDEr-D .597 ± .003 (3 seeds) from
+.567, BLEU-4 .241 from .225; captions are .9 words shorter and 2.3 points less often distinct. More
+steps, weaker ties to the start or a faster rate gained nothing.
 
     python train.py --config=configs/captioning_flickr8k_efficientnet.py --config.data.path=DIR \
         --workdir=runs/f8k-efficientnet
