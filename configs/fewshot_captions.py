@@ -20,8 +20,8 @@ was hardly trained.
 DIR is the Flickr8k distribution with flickr8k.zh.token.txt and flickr8k.de.token.txt. FILE holds
 each image's features, [25, 1280] of MobileNetV2 at 160 pixels (data/precomputed.py says how).
 The vocabulary is of the training captions of all three languages. Other methods, in a copy of this
-file: c.task = dict(type="reptile", base=BASE, inner_lr=0.1, inner_steps=5). Concepts instead of
-languages: tasks.train = ("en:man", "en:snow", ...), tasks.test = ("en:dog",).
+file: c.task = dict(type="reptile", base=BASE, inner_lr=0.1, inner_steps=5), c.init_from.skip = ().
+Concepts instead of languages: tasks.train = ("en:man", "en:snow", ...), tasks.test = ("en:dog",).
 """
 
 from configs.common import few_shot, finish

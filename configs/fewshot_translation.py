@@ -16,7 +16,8 @@ more, .064 ± .007 from 50 MAML steps instead: MAML's start is no better, by chr
 On 600 pairs .097 and .096 (2 × 40 lines).
 
 Other methods, in a copy of this file: c.task = dict(type="reptile", base=BASE, inner_lr=0.1,
-inner_steps=5). DIR holds the line-aligned files train.en, train.de, train.fr, val.en, ...
+inner_steps=5), c.init_from.skip = (). DIR holds the line-aligned files train.en, train.de,
+train.fr, val.en, ...
 """
 
 from configs.common import few_shot, finish
