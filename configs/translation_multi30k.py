@@ -2,8 +2,8 @@
 
 29,000 pairs want few weights: width 128 does better there than the usual 512 (Wu et al., ACL 2021,
 "Good for Misconceived Reasons"). Scored by sacreBLEU (13a, capitals count) and chrF2 on the 1,014
-pairs of val: 37.6 and 60.3 with a beam of 4, 35.6 and 59.0 greedily, after 5,000 steps, 75 minutes
-of one core (seed 0).
+pairs of val: 37.6 and 60.3 with a beam of 4, 35.6 and 59.0 greedily, after 5,000 steps, 83 minutes
+of one core with other work on it (seed 0).
 
     python train.py --config=configs/translation_multi30k.py --config.data.path=DIR \
         --workdir=runs/mt

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # What people look at first; other keys follow until PANELS are full.
 FIRST = ("loss", "success", "return", "reward", "CIDEr-D", "BLEU-4", "ROUGE-L", "METEOR")
-FIRST += ("accuracy", "word_accuracy", "lr")
+FIRST += ("sacreBLEU", "chrF2", "exact match", "of the optimum", "accuracy", "word_accuracy", "lr")
 LATER = ("grad_norm",)
 # Either shown in a better form (BLEU-4, the loss without smoothing) or about the machine.
 HIDDEN = re.compile(

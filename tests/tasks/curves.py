@@ -85,7 +85,7 @@ def differences(f, params, eps=1e-6):
     return back(jax.jit(jax.vmap(apart))(eps * np.eye(flat.size)))
 
 
-def close(a, b, tolerance):
+def assert_close(a, b, tolerance):
     """Largest absolute difference of two trees is below the tolerance."""
     apart = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), a, b)
     worst = max(jax.tree.leaves(apart))

@@ -41,7 +41,7 @@ def run(task, batch, *, devices=1, accum_steps=1, steps=2):
     return flatten(jax.device_get(state.params)), jax.device_get(metrics), text
 
 
-def same(a, b, tolerance=1e-6):
+def assert_same(a, b, tolerance=1e-6):
     for path in a:
         np.testing.assert_allclose(a[path], b[path], atol=tolerance, rtol=1e-5)
 
@@ -61,7 +61,7 @@ def test_own_derivatives_are_mapped_over_episodes_too():
     for name, task in (tasks | {"implicit": iMAML(**how)}).items():
         loss = lambda p, task=task: task.loss(p, state, batch, key)[0]  # noqa: E731
         found[name] = flatten(jax.jit(jax.grad(loss))(params))
-    same(found["reverse"], found["forward"], 1e-5)
+    assert_same(found["reverse"], found["forward"], 1e-5)
     assert all(np.isfinite(x).all() for x in found["implicit"].values())
 
 
@@ -86,7 +86,7 @@ def test_mapped_tasks_are_a_loop_over_tasks():
             total += loss(now, one["query"])[0]
         return total / (4 * 9)
 
-    same(flatten(found), flatten(jax.jit(jax.grad(by_hand))(params)))
+    assert_same(flatten(found), flatten(jax.jit(jax.grad(by_hand))(params)))
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ def test_devices_and_chunks_change_nothing_and_there_is_one_all_reduce(make):
     expected, metrics, _ = run(make(), batch)
     for devices in (2, 4):
         found, numbers, text = run(make(), batch, devices=devices)
-        same(found, expected)
+        assert_same(found, expected)
         assert numbers["loss"] == pytest.approx(metrics["loss"], rel=1e-5)
         assert text.count(" all-reduce(") == 1, text.count(" all-reduce(")
     for chunks in (2, 4):
-        same(run(make(), batch, accum_steps=chunks)[0], expected)
+        assert_same(run(make(), batch, accum_steps=chunks)[0], expected)
 
 
 def test_padded_episodes_are_unpadded_ones():
@@ -110,7 +110,7 @@ def test_padded_episodes_are_unpadded_ones():
     padded = jax.tree.map(
         lambda *x: np.stack(x), *[episode_of(i, index=i, padding=3) for i in range(2)]
     )
-    same(run(meta_learner(), padded)[0], run(meta_learner(), even(2))[0])
+    assert_same(run(meta_learner(), padded)[0], run(meta_learner(), even(2))[0])
 
 
 def sinusoids(task_class=MAML, *, shots=5, hidden=(16,), **options):

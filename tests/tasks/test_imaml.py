@@ -11,7 +11,17 @@ import pytest
 from tasks.imaml import _optimum, iMAML
 from tasks.inner_loop import closed, descend
 from tasks.regression import Regression
-from tests.tasks.curves import D, Line, Net, close, differences, episode, gradient, mse, start
+from tests.tasks.curves import (
+    D,
+    Line,
+    Net,
+    assert_close,
+    differences,
+    episode,
+    gradient,
+    mse,
+    start,
+)
 
 LAMBDA = 0.7
 
@@ -43,7 +53,7 @@ def test_gradient_is_that_of_the_proximal_solution(solver):
     expected = jax.grad(exact)(params["head"]["w"])
     steps = dict(cg=D, neumann=120)[solver]
     task = imaml(model, solver=solver, solver_steps=steps, strength=12.0, inner_lr=0.08)
-    close(gradient(task, params, one)["head"]["w"], expected, 1e-14)
+    assert_close(gradient(task, params, one)["head"]["w"], expected, 1e-14)
     if solver == "cg":  # a damping biases it: 61 % off in one peer, whose default is not 0
         off = gradient(imaml(model, strength=12.0, inner_lr=0.08, damping=30.0), params, one)[
             "head"
@@ -93,7 +103,7 @@ def test_strength_and_slow_parameters_get_their_cotangents():
         return mse(model, found, one["query"])
 
     here = jnp.log(LAMBDA)
-    close(jax.grad(outer)(here), (outer(here + 1e-5) - outer(here - 1e-5)) / 2e-5, 1e-9)
+    assert_close(jax.grad(outer)(here), (outer(here + 1e-5) - outer(here - 1e-5)) / 2e-5, 1e-9)
 
     net = Net()
     params = start(net)
@@ -103,7 +113,7 @@ def test_strength_and_slow_parameters_get_their_cotangents():
         found = task.adapt_to({"params": params, "stats": {}}, one["support"])["params"]
         return mse(net, found, one["query"])
 
-    close(gradient(task, params, one), differences(through, params), 1e-7)
+    assert_close(gradient(task, params, one), differences(through, params), 1e-7)
 
 
 def test_memory_does_not_grow_with_the_inner_steps():

@@ -12,7 +12,7 @@ from tasks.inner_loop import descend
 from tasks.maml import MAML
 from tasks.regression import Regression
 from tasks.reptile import Reptile
-from tests.tasks.curves import Line, Net, close, differences, episode, gradient, mse, start
+from tests.tasks.curves import Line, Net, assert_close, differences, episode, gradient, mse, start
 
 ALPHA = 0.05
 
@@ -41,9 +41,9 @@ def test_closed_form_on_least_squares(steps):
     shrink = jnp.linalg.matrix_power(jnp.eye(3) - ALPHA * hessian(s), steps)
     best = jnp.linalg.lstsq(s["x"], s["y"])[0]
     found = task.adapt_to({"params": params, "stats": {}}, s)["params"]["head"]["w"]
-    close(found, best + shrink @ (w - best), 1e-14)
+    assert_close(found, best + shrink @ (w - best), 1e-14)
     outer = 2 * q["x"].T @ (q["x"] @ found - q["y"]) / len(q["x"])
-    close(gradient(task, params, one)["head"]["w"], shrink @ outer, 1e-14)
+    assert_close(gradient(task, params, one)["head"]["w"], shrink @ outer, 1e-14)
 
 
 @pytest.mark.parametrize("adapt", [("",), ("head/",), ("body/",)], ids=["maml", "anil", "boil"])
@@ -56,7 +56,7 @@ def test_second_order_equals_finite_differences(adapt):
         found = task.adapt_to({"params": params, "stats": {}}, one["support"])["params"]
         return mse(model, found, one["query"])
 
-    close(gradient(task, params, one), differences(loss, params), 1e-8)
+    assert_close(gradient(task, params, one), differences(loss, params), 1e-8)
 
 
 def test_one_step_expands_into_hessians():
@@ -69,16 +69,18 @@ def test_one_step_expands_into_hessians():
     )
     a = ALPHA
     expected = g2 - a * h2 @ g1 - a * h @ g2 + a**2 * h @ h2 @ g1
-    close(gradient(maml(model), params, one)["head"]["w"], expected, 1e-14)
+    assert_close(gradient(maml(model), params, one)["head"]["w"], expected, 1e-14)
     # Fact 5: the first-order form leaves out the inner step's own derivative.
-    close(gradient(maml(model, order=1), params, one)["head"]["w"], g2 - a * h2 @ g1, 1e-14)
+    assert_close(gradient(maml(model, order=1), params, one)["head"]["w"], g2 - a * h2 @ g1, 1e-14)
 
 
 def test_first_order_is_the_query_gradient_where_adaptation_ends():
     model, one = Net(), episode()
     params, task = start(model), maml(model, order=1, inner_steps=4)
     found = task.adapt_to({"params": params, "stats": {}}, one["support"])["params"]
-    close(gradient(task, params, one), jax.grad(partial(mse, model))(found, one["query"]), 1e-14)
+    assert_close(
+        gradient(task, params, one), jax.grad(partial(mse, model))(found, one["query"]), 1e-14
+    )
 
 
 def test_reptile_moves_by_the_sum_of_inner_gradients():
@@ -95,7 +97,7 @@ def test_reptile_moves_by_the_sum_of_inner_gradients():
     g1 = loss(params, first)
     there = jax.tree.map(lambda p, g: p - ALPHA * g, params, g1)
     expected = jax.tree.map(lambda a, b: ALPHA * (a + b), g1, loss(there, second))
-    close(gradient(task, params, one), expected, 1e-14)
+    assert_close(gradient(task, params, one), expected, 1e-14)
 
 
 INNER = jax.random.split(jax.random.key(0))[0]
@@ -108,10 +110,10 @@ def test_without_adaptation_all_are_joint_training():
     points = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), one["support"], one["query"])
     reptile = Reptile(model=model, base=Regression, inner_lr=ALPHA, inner_steps=1)
     joint = jax.tree.map(lambda g: ALPHA * g, jax.grad(partial(mse, model))(params, points))
-    close(gradient(reptile, params, one), joint, 1e-14)
+    assert_close(gradient(reptile, params, one), joint, 1e-14)
     query = jax.grad(partial(mse, model))(params, one["query"])
     for order in (1, 2):
-        close(gradient(maml(model, inner_lr=0.0, order=order), params, one), query, 1e-14)
+        assert_close(gradient(maml(model, inner_lr=0.0, order=order), params, one), query, 1e-14)
 
 
 @pytest.mark.parametrize("learn_lr", ["no", "scalar", "layer", "tensor"])
@@ -128,8 +130,8 @@ def test_remat_and_forward_over_reverse_change_nothing(learn_lr):
         if learn_lr != "no":
             params["inner_lr"] = start(task)["inner_lr"]
         found[name] = gradient(task, params, one)
-    close(found["remat"], found["unrolled"], 0.0)
-    close(found["forward"], found["remat"], 1e-14)
+    assert_close(found["remat"], found["unrolled"], 0.0)
+    assert_close(found["forward"], found["remat"], 1e-14)
 
 
 def test_slow_parameters_get_the_mixed_derivative():
@@ -140,7 +142,7 @@ def test_slow_parameters_get_the_mixed_derivative():
         for d in ("reverse", "forward_over_reverse")
     ]
     a, b = (gradient(task, params, one) for task in kinds)
-    close(a, b, 1e-14)
+    assert_close(a, b, 1e-14)
 
 
 def test_meta_sgd_gradient_of_the_rates_equals_finite_differences():
@@ -154,7 +156,9 @@ def test_meta_sgd_gradient_of_the_rates_equals_finite_differences():
         )
         return mse(model, {k: found["params"][k] for k in ("body", "head")}, one["query"])
 
-    close(gradient(task, params, one)["inner_lr"], differences(loss, params["inner_lr"]), 1e-8)
+    assert_close(
+        gradient(task, params, one)["inner_lr"], differences(loss, params["inner_lr"]), 1e-8
+    )
 
 
 def test_multi_step_loss_is_weighted_over_the_path():
@@ -181,7 +185,7 @@ def test_order_annealing_switches_at_its_step():
         found[step] = jax.grad(loss)(params)
     for step, order in ((4, 1), (5, 2)):
         expected = jax.tree.map(lambda g: 4 * g, gradient(maml(model, order=order), params, one))
-        close(found[step], expected, 1e-13)
+        assert_close(found[step], expected, 1e-13)
 
 
 def test_evaluation_traces_no_second_derivative():

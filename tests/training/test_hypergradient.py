@@ -17,7 +17,7 @@ def float64():
         yield
 
 
-def close(a, b, **tolerance):
+def assert_close(a, b, **tolerance):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, **tolerance)
 
@@ -79,7 +79,7 @@ def test_unrolled_is_the_finite_difference():
 
     value, gradient, (end, _, step) = jax.jit(run)(hyper)
     assert step == 5 and float(value) == pytest.approx(float(outer(end, hyper)), abs=1e-12)
-    close(gradient, difference(lambda h: run(h)[0], hyper), rtol=1e-5, atol=1e-8)
+    assert_close(gradient, difference(lambda h: run(h)[0], hyper), rtol=1e-5, atol=1e-8)
     assert all(np.abs(x).max() > 1e-5 for x in jax.tree.leaves(gradient))
 
 
@@ -94,7 +94,9 @@ def minimum(hyper):
 
 def test_implicit_at_a_minimum_is_the_finite_difference():
     found = jax.jit(lambda h: implicit(inner, outer, minimum(h), h, iterations=D * C))(HYPER)
-    close(found.gradient, difference(lambda h: outer(minimum(h), h), HYPER), rtol=1e-5, atol=1e-9)
+    assert_close(
+        found.gradient, difference(lambda h: outer(minimum(h), h), HYPER), rtol=1e-5, atol=1e-9
+    )
     assert found.residual < 1e-9 and found.damping == 0
 
 
@@ -130,7 +132,7 @@ def test_implicit_is_the_closed_form_of_ridge_regression():
     """CG is exact after D iterations; fewer, or damping, is another gradient, and it is told."""
     w, exact = closed_form(LAMBDA)
     found, early, damped = by_cg(w, LAMBDA, 1.0)
-    close(found.gradient, exact, atol=1e-13)
+    assert_close(found.gradient, exact, atol=1e-13)
     assert found.residual < 1e-13 and found.damping == 0
     assert early.residual > 1e-3 and np.abs(early.gradient - exact).max() > 1e-4
     assert damped.residual < 1e-13 and damped.damping == 1
@@ -141,7 +143,7 @@ def test_under_vmap():
     lams = np.stack([LAMBDA, LAMBDA + 1])
     ws, exact = zip(*map(closed_form, lams), strict=True)
     both = jax.vmap(by_cg, (0, 0, None))(np.stack(ws), lams, 1.0)
-    close(both[0].gradient, np.stack(exact), atol=1e-13)
+    assert_close(both[0].gradient, np.stack(exact), atol=1e-13)
 
 
 def test_truncated_goes_to_implicit():
@@ -160,7 +162,7 @@ def test_truncated_goes_to_implicit():
 
     for window in (5, 20, 200):
         truncated, series = jax.jit(both, static_argnums=2)(w, LAMBDA, window)
-        close(truncated, series, atol=1e-13)
+        assert_close(truncated, series, atol=1e-13)
         errors.append(np.abs(truncated - exact).max())
     slowest = 1 - lr * np.linalg.eigvalsh(X.T @ X / N + np.diag(np.exp(LAMBDA)))[0]
     assert errors[1] / errors[0] == pytest.approx(slowest**15, rel=0.5)

@@ -35,7 +35,7 @@ def one():
     return (sweep, *train(sweep))
 
 
-def close(a, b, **tolerance):
+def assert_close(a, b, **tolerance):
     a, b = flatten(jax.device_get(a)), flatten(jax.device_get(b))
     for path, leaf in a.items():
         np.testing.assert_allclose(leaf, b[path], err_msg=path, **tolerance)
@@ -48,7 +48,7 @@ def test_a_row_is_the_run_alone(one):
     found = sweep.row(states, row)
     assert int(found.step) == 3
     for field in ("params", "ema"):
-        close(getattr(found, field), getattr(alone, field), atol=1e-6)
+        assert_close(getattr(found, field), getattr(alone, field), atol=1e-6)
     np.testing.assert_allclose(losses[:, row], [m["loss"] for m in log], rtol=1e-5)
 
 
@@ -56,7 +56,7 @@ def test_what_is_frozen_is_kept_once_for_all():
     frozen = Sweep(lambda v: make(v, frozen=True), mesh=make_mesh(devices=jax.devices()[:1]))
     before = jax.device_get(frozen.init(VALUES).frozen)
     states, losses = train(frozen, steps=2)
-    close(states.frozen, before)
+    assert_close(states.frozen, before)
     assert states.frozen["body"]["kernel"].shape == (8, 16) and np.ptp(losses[1]) > 0
 
 
@@ -72,7 +72,7 @@ def test_devices_change_nothing(one):
     """Four of them; two are below."""
     _, states, losses = one
     found, log = train(sweep_on(4))
-    close(found.params, states.params, atol=1e-6)
+    assert_close(found.params, states.params, atol=1e-6)
     np.testing.assert_allclose(log, losses, rtol=1e-6)
     kernel = found.params["head"]["kernel"]
     assert [shard.data.shape[0] for shard in kernel.addressable_shards] == [1] * 4
@@ -96,7 +96,7 @@ def test_take_gathers_rows(one):
     sweep, states, _ = one
     taken = sweep.take(states, [3, 0, 3])
     for row, origin in enumerate((3, 0, 3)):
-        close(sweep.row(taken, row), sweep.row(states, origin), atol=0)
+        assert_close(sweep.row(taken, row), sweep.row(states, origin), atol=0)
 
 
 def test_every_trial_may_read_its_own_batches(one):
@@ -118,7 +118,7 @@ def test_a_trial_that_diverges_is_lost_alone(one):
     wild = VALUES | {"lr": np.array([0.1, 1e30, 0.02, 0.5])}
     found, _ = train(sweep, wild)
     np.testing.assert_array_equal(sweep.finite(found), [True, False, True, True])
-    close(sweep.row(found, 2).params, sweep.row(states, 2).params, atol=0)
+    assert_close(sweep.row(found, 2).params, sweep.row(states, 2).params, atol=0)
     assert np.isnan(sweep.measure(found, wild, [rows(9, 0, 16)])["loss"][1])
 
 
